@@ -1,0 +1,76 @@
+"""What reading a document yields: its type and its pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class MediaType(StrEnum):
+    """The document types docv2 reads."""
+
+    PDF = "application/pdf"
+    DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+    TEXT = "text/plain"
+    MARKDOWN = "text/markdown"
+    PNG = "image/png"
+    JPEG = "image/jpeg"
+    GIF = "image/gif"
+
+
+EXTENSIONS: dict[str, MediaType] = {
+    "pdf": MediaType.PDF,
+    "docx": MediaType.DOCX,
+    "txt": MediaType.TEXT,
+    "md": MediaType.MARKDOWN,
+    "png": MediaType.PNG,
+    "jpg": MediaType.JPEG,
+    "jpeg": MediaType.JPEG,
+    "gif": MediaType.GIF,
+}
+"""File name extension, lower case and without the dot, to the type its contents must have."""
+
+
+class PageSource(StrEnum):
+    """What of a page the model is given."""
+
+    TEXT = "text"
+    PICTURE = "picture"
+    BOTH = "both"
+    NONE = "none"
+    """Nothing: the page could not be read, and the answer must say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page as read. Its text and picture lie in files of the task's work folder, named by the properties below."""
+
+    number: int
+    """1-based, as a person counts."""
+    source: PageSource
+    reason: str
+    """Why this source, in words for the person who asked; for NONE, why the page could not be read."""
+    chars: int = 0
+    """Characters of text; 0 where there is none."""
+    picture_width: int = 0
+    """Pixels; 0 where there is no picture."""
+    picture_height: int = 0
+
+    def text_path(self, folder: Path) -> Path:
+        """Where the page's text lies: UTF-8."""
+        return folder / f"{self.number:05d}.txt"
+
+    def picture_path(self, folder: Path) -> Path:
+        """Where the page's picture lies: JPEG."""
+        return folder / f"{self.number:05d}.jpg"
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the model gets text of this page."""
+        return self.source in (PageSource.TEXT, PageSource.BOTH)
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether the model gets a picture of this page."""
+        return self.source in (PageSource.PICTURE, PageSource.BOTH)

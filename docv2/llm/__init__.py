@@ -1,0 +1,1 @@
+"""Asking a vision model over an OpenAI-compatible endpoint."""

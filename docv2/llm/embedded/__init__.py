@@ -1,0 +1,1 @@
+"""The built-in reader, behind the same HTTP interface as any endpoint."""

@@ -1,0 +1,1 @@
+"""Where uploads lie: bytes in, bytes out, delete."""

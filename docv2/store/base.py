@@ -1,0 +1,213 @@
+"""What docv2 needs of a database. Every implementation passes tests/conformance, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from docv2.documents import Page
+from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Task
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Someone who may call docv2."""
+
+    user_id: str
+    email: str
+    name: str
+    role: str
+    """`user` or `admin`."""
+    active: bool
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as listed: never the key itself."""
+
+    key_id: str
+    user_id: str
+    name: str
+    prefix: str
+    """The first characters of the key, enough to tell keys apart."""
+    created_at: float
+    last_used_at: float | None
+    revoked_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a start found of the run before it."""
+
+    requeued: tuple[str, ...]
+    """Tasks that were running and are back in their place."""
+    given_up: tuple[str, ...]
+    """Tasks that the server died on too often; failed now."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How many tasks wait and how many run."""
+
+    waiting: int
+    running: int
+
+
+class Store(Protocol):
+    """The durable queue and the accounts.
+
+    Every write is on disk (fsync) when its coroutine returns. Writes under a Claim raise ClaimLost and change nothing
+    unless the task still runs under that claim. A database that cannot be written or read now raises Unavailable; a
+    full disk DiskFull.
+    """
+
+    async def close(self) -> None:
+        """Finish what was handed in and let go of the database."""
+
+    # -- the queue ----------------------------------------------------------------------------------------------------
+    async def enqueue(self, new: NewTask) -> Task:
+        """Accept a task at the tail of the queue."""
+        ...
+
+    async def get(self, task_id: str) -> Task | None:
+        """The task as it stands, or None. Cheap enough for every status poll."""
+        ...
+
+    async def claim(self, owner: str, *, blocked_models: Collection[str] = ()) -> Task | None:
+        """Take the first waiting task that may run now; None where there is none.
+
+        Leaves out tasks of `blocked_models` and those whose `not_before` lies ahead. Counts the attempt.
+        """
+        ...
+
+    async def next_retry(self) -> float | None:
+        """When the next backed-off task may run (Unix seconds), or None where none is backed off."""
+        ...
+
+    async def release(self, claim: Claim, *, not_before: float = 0.0, upstream_failed: bool = False) -> None:
+        """Put a running task back in its place, keeping its finished steps.
+
+        `upstream_failed` counts one more failure of the endpoint on this task.
+        """
+        ...
+
+    async def report(
+        self, claim: Claim, *, stage: Stage, progress: float, pages_done: int, pages_total: int | None
+    ) -> None:
+        """Say how far a running task is. `progress` and `pages_done` below what was said before are ignored."""
+        ...
+
+    async def save_pages(
+        self, claim: Claim, pages: Sequence[Page], *, progress: float, pages_total: int | None
+    ) -> None:
+        """Keep pages as read, one finished step: `crashes` starts again at 0."""
+        ...
+
+    async def save_part(self, claim: Claim, part: Part, *, stage: Stage, progress: float) -> None:
+        """Keep the answer to one part, one finished step: `crashes` and `upstream_failures` start again at 0."""
+        ...
+
+    async def pages(self, task_id: str) -> list[Page]:
+        """The pages read so far, in order."""
+        ...
+
+    async def parts(self, task_id: str) -> list[Part]:
+        """The parts answered so far, by level and number."""
+        ...
+
+    async def complete(self, claim: Claim, result: Result) -> None:
+        """End a running task with its answer."""
+        ...
+
+    async def fail(self, claim: Claim, error: str, error_type: str) -> None:
+        """End a running task with an error."""
+        ...
+
+    async def cancel(self, task_id: str, *, error: str, error_type: str) -> Task | None:
+        """End a waiting or running task as failed, whoever owns it.
+
+        Answers the task as it was just before: its status tells what this call ended; None where there is none.
+        """
+        ...
+
+    async def recover(self, *, crash_limit: int, error: str, error_type: str) -> Recovery:
+        """At start, with no other server alive: return running tasks to their place and count their crash.
+
+        A task whose count reaches `crash_limit` fails with `error`.
+        """
+        ...
+
+    async def position(self, place: int) -> int:
+        """Rank among the waiting tasks: 1 is next. At most 10 ms at 100,000 waiting."""
+        ...
+
+    async def backlog(self, before: int | None = None) -> list[Backlog]:
+        """Waiting work before a place (or all of it), summed by model and type. At most 10 ms at 100,000 waiting."""
+        ...
+
+    async def depth(self) -> QueueDepth:
+        """Counts of waiting and running tasks."""
+        ...
+
+    async def expire(self, ended_before: float) -> list[str]:
+        """Remove tasks that ended before a time (Unix seconds); answers their ids."""
+        ...
+
+    async def known(self, task_ids: Collection[str]) -> dict[str, Task]:
+        """Those of the given tasks that exist, to tell orphaned files from live ones."""
+        ...
+
+    # -- what was measured and learned --------------------------------------------------------------------------------
+    async def measure(self, kind: str, name: str, amount: float, seconds_or_bytes: float) -> None:
+        """Add a measurement: `amount` pages of `name` took that many seconds or bytes.
+
+        `kind` is `seconds` (name: model) or `bytes` (name: media type). Old measurements fade, so the mean follows.
+        """
+        ...
+
+    async def rates(self, kind: str) -> dict[str, float]:
+        """Mean seconds or bytes per page by name."""
+        ...
+
+    async def save_note(self, kind: str, name: str, value: JSONObject) -> None:
+        """Keep a small fact: a catalogue (`catalog`, endpoint) or what was learned of a model (`model`, id)."""
+        ...
+
+    async def notes(self, kind: str) -> dict[str, JSONObject]:
+        """All facts of a kind by name."""
+        ...
+
+    # -- accounts -----------------------------------------------------------------------------------------------------
+    async def add_user(self, user: User) -> None:
+        """Add a user; Conflict where the e-mail is taken (compared without case)."""
+        ...
+
+    async def user_by_email(self, email: str) -> User | None:
+        """The user with this e-mail, compared without case."""
+        ...
+
+    async def users(self) -> list[User]:
+        """Everyone, in order of creation."""
+        ...
+
+    async def add_key(self, key: ApiKey, sha256: str) -> None:
+        """Add a key by the SHA-256 of its text."""
+        ...
+
+    async def user_by_key(self, sha256: str) -> tuple[User, ApiKey, str] | None:
+        """The active user of an unrevoked key, the key, and the stored digest for a constant-time compare."""
+        ...
+
+    async def keys(self, user_id: str) -> list[ApiKey]:
+        """A user's keys, oldest first, revoked ones included."""
+        ...
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """Revoke a key; False where there is no such unrevoked key."""
+        ...
+
+    async def key_used(self, key_id: str, when: float) -> None:
+        """Note when a key was used last (Unix seconds); callers do this at most once a minute a key."""
+        ...

@@ -1,0 +1,1 @@
+"""Logs, metrics and audit: a leaf that anyone may import."""

@@ -89,6 +89,10 @@ class Task:
     created_at: float
     started_at: float | None = None
     """Of the first attempt."""
+    claimed_at: float | None = None
+    """Of the present attempt, while one runs."""
+    worked_seconds: float = 0.0
+    """What earlier attempts that returned the task worked on it."""
     ended_at: float | None = None
     attempt: int = 0
     """Counts claims; with `owner` the fence of every later write."""
@@ -155,10 +159,11 @@ class Backlog:
     model: str
     media_type: str
     tasks: int
+    unread: int
+    """Documents that were not opened yet, and in `unread_bytes` how large they are together."""
     unread_bytes: int
-    """Bytes of documents that were not opened yet."""
     pages: int
-    """Pages left of documents that were."""
+    """Pages left of the documents that were opened."""
 
 
 JSONObject = dict[str, Any]

@@ -87,7 +87,7 @@ class Store(Protocol):
         ...
 
     async def release(self, claim: Claim, *, not_before: float = 0.0, upstream_failed: bool = False) -> None:
-        """Put a running task back in its place, keeping its finished steps.
+        """Put a running task back in its place, keeping its finished steps and adding to its `worked_seconds`.
 
         `upstream_failed` counts one more failure of the endpoint on this task.
         """

@@ -1,0 +1,43 @@
+"""The housekeeping beside the pool: what has ended leaves, what belongs to nobody goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from docv2.errors import DocV2Error
+from docv2.storage.base import Storage
+from docv2.store.base import Store
+from docv2.worker.folders import WorkFolders
+
+log = logging.getLogger(__name__)
+
+EXPIRE_SECONDS = 60.0
+
+
+async def expire(store: Store, storage: Storage, folders: WorkFolders, *, retention_seconds: float) -> None:
+    """Remove tasks whose time is up, with their files, once a minute until cancelled."""
+    while True:
+        try:
+            for task_id in await store.expire(time.time() - retention_seconds):
+                await storage.delete(task_id)
+                await folders.remove(task_id)
+        except DocV2Error as error:
+            log.warning("cannot remove ended tasks now: %s", error)
+        await asyncio.sleep(EXPIRE_SECONDS)
+
+
+async def sweep(store: Store, storage: Storage, folders: WorkFolders) -> None:
+    """At start: remove files whose task does not exist or no longer needs them."""
+    names = {*await storage.names(), *await folders.names()}
+    known = await store.known(names)
+    needed = {task_id for task_id, task in known.items() if task.error is not None or not task.ended}
+    for name in names - needed:
+        await storage.delete(name)
+        await folders.remove(name)
+    if names - needed:
+        log.info("removed the files of %d tasks that no longer need them", len(names - needed))
+
+

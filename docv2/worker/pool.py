@@ -1,0 +1,176 @@
+"""The pool: claims waiting tasks in order, as many at once as slots, gate and endpoints allow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from docv2.config import RuntimeConfig
+from docv2.errors import Unavailable
+from docv2.events import Changes
+from docv2.llm.health import EndpointHealth
+from docv2.sandbox import Sandbox
+from docv2.store.base import Store
+from docv2.tasks import Task
+from docv2.worker.gate import SAMPLE_SECONDS, Gate, Level
+
+log = logging.getLogger(__name__)
+
+SHED_SECONDS = 1.0
+"""While memory is critical, one task gives its memory back every so often."""
+
+STORE_RETRY_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    task: Task
+    job: asyncio.Task[None]
+    returning: bool = False
+    """Cancelled by the server for reasons of its own: the task goes back to its place."""
+
+
+class Pool:
+    """Works on tasks until it is drained."""
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        store: Store,
+        config: RuntimeConfig,
+        gate: Gate,
+        health: EndpointHealth,
+        sandbox: Sandbox,
+        changes: Changes,
+        work: Callable[[Task], Coroutine[Any, Any, None]],
+    ) -> None:
+        """`owner` names this server process in every claim; `work` brings one claimed task to an end."""
+        self._owner = owner
+        self._store = store
+        self._config = config
+        self._gate = gate
+        self._health = health
+        self._sandbox = sandbox
+        self._changes = changes
+        self._work = work
+        self._running: dict[str, _Running] = {}
+        self._wake = asyncio.Event()
+        self.draining = False
+
+    # -- what others ask ----------------------------------------------------------------------------------------------
+    def slots(self) -> int:
+        """Tasks that may work at once now."""
+        return self._gate.allowed(self._config.current.max_concurrent)
+
+    def free_slots(self) -> int:
+        """Tasks that would be started now if they were there."""
+        return 0 if self.draining else max(0, self.slots() - len(self._running))
+
+    def running(self) -> list[Task]:
+        """The tasks at work, as they stood when claimed."""
+        return [entry.task for entry in self._running.values()]
+
+    def wake(self) -> None:
+        """Look for work: a task was accepted, a slot, memory or an endpoint came free."""
+        self._wake.set()
+
+    def cancel(self, task_id: str) -> None:
+        """Stop working on a task that has ended in the store: its parser is killed and its model call closed."""
+        if entry := self._running.get(task_id):
+            entry.job.cancel()
+
+    # -- the work -----------------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Claim and start tasks until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._fill()
+                pause = await self._seconds_to_next()
+            except Unavailable as error:
+                log.warning("cannot claim now: %s", error)
+                pause = STORE_RETRY_SECONDS
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _fill(self) -> None:
+        while self.free_slots():
+            task = await self._store.claim(self._owner, blocked_models=self._health.blocked_models())
+            if task is None:
+                return
+            self._start(task)
+
+    def _start(self, task: Task) -> None:
+        self._health.started(task.model)
+        job = asyncio.create_task(self._run(task), name=f"task {task.task_id}")
+        self._running[task.task_id] = _Running(task, job)
+        self._changes.announce(task.task_id)
+
+    async def _run(self, task: Task) -> None:
+        entry = self._running[task.task_id]
+        try:
+            await self._work(task)
+        except asyncio.CancelledError:
+            if entry.returning:
+                await self._store.release(task.claim)
+        finally:
+            self._health.finished(task.model)
+            del self._running[task.task_id]
+            self._changes.announce(task.task_id)
+            self.wake()
+
+    async def _seconds_to_next(self) -> float | None:
+        """Until a backed-off task or a blocked endpoint is due; None while nothing is."""
+        due = [moment for moment in (await self._store.next_retry(), self._health.next_opening()) if moment is not None]
+        return max(0.0, min(due) - time.time()) if due else None
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+    async def watch_memory(self) -> None:
+        """Sample the gate; wake the pool when it opens, give memory back while it is critical. Until cancelled."""
+        last_shed = 0.0
+        while True:
+            allowed = self.slots()
+            await self._gate.sample()
+            if self.slots() > allowed:
+                self.wake()
+            if self._gate.level is Level.CRITICAL and time.monotonic() - last_shed >= SHED_SECONDS:
+                last_shed = time.monotonic()
+                self._shed_youngest()
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    def _shed_youngest(self) -> None:
+        """Return the youngest task that holds memory in a child process to its place."""
+        holding = {child.owner for child in self._sandbox.children()}
+        candidates = [
+            entry for entry in self._running.values() if entry.task.task_id in holding and not entry.returning
+        ]
+        if not candidates:
+            return
+        youngest = max(candidates, key=lambda entry: entry.task.place)
+        log.warning("memory critical: task %s goes back to its place", youngest.task.task_id)
+        youngest.returning = True
+        youngest.job.cancel()
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+    async def drain(self, seconds: float) -> None:
+        """Start nothing more, give running tasks so long to end, return the rest to their place."""
+        self.draining = True
+        jobs = [entry.job for entry in self._running.values()]
+        if jobs:
+            log.info("draining: %d running tasks have %.0f s", len(jobs), seconds)
+            await asyncio.wait(jobs, timeout=seconds)
+        left = list(self._running.values())
+        for entry in left:
+            log.info("task %s goes back to its place", entry.task.task_id)
+            entry.returning = True
+            entry.job.cancel()
+        if left:
+            await asyncio.wait([entry.job for entry in left])

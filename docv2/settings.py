@@ -1,90 +1,144 @@
-"""Process settings: what is fixed from start to end. Name, default and help in one place; docs are made from it."""
+"""Process settings: what is fixed from start to end. Name, default and meaning in one place; docs are made from it."""
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 from docv2.errors import StartError
 
 OWN_PREFIXES = ("DOCV2_", "API_V2_")
 """An unknown variable under these is a mistake of ours to report; any other is not our business."""
 
+ENV_FILE = "DOCV2_ENV_FILE"
+"""Names the file that is read below the environment; `.env` of the working folder where it is not set."""
 
-def _env(name: str, default: Any = PydanticUndefined, *, also: tuple[str, ...] = (), help: str, **rules: Any) -> Any:
-    """A field read from the variable `name` (or one of `also`)."""
-    return Field(default, validation_alias=AliasChoices(name, *also), description=help, **rules)
+OWN_SOURCE = "API_V2"
+"""Our name in SRC_LOG_LEVELS."""
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Percent = Annotated[float, Field(gt=0, le=100)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _env(*names: str, default: Any, about: str) -> Any:
+    """A field read from the first of these variables that is set."""
+    return Field(default, description=about, json_schema_extra={"env": list(names)})
 
 
 class Settings(BaseModel):
-    """Everything read from the environment and `.env`."""
+    """Everything read from the environment and the environment file. Field names are for the code, `env` for people."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
-    host: str = _env("DOCV2_HOST", "127.0.0.1", help="Address to listen on. Anything but loopback belongs behind a proxy.")
+    host: str = _env(
+        "DOCV2_HOST", default="127.0.0.1", about="Address to listen on. Anything but loopback belongs behind a proxy."
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = _env(
-        "DOCV2_PORT", 3000, help="Port to listen on; 0 takes a free one and prints it."
+        "DOCV2_PORT", default=3000, about="Port to listen on; 0 takes a free one and prints it."
     )
     data_dir: Path = _env(
-        "DOCV2_DATA_DIR", Path("docv2-data"), help="Folder of the database, the files and the generated secrets."
+        "DOCV2_DATA_DIR",
+        default=Path("docv2-data"),
+        about="Folder of the database, the files and the generated secrets.",
     )
-    log_format: Literal["human", "json"] = _env("DOCV2_LOG_FORMAT", "human", help="One line an event: human or json.")
-    log_file: Path | None = _env("DOCV2_LOG_FILE", None, help="File that also gets the log; reopened when it is moved.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
-        "OPEN_WEBUI_LOG_LEVEL", "INFO", help="Least level that is logged."
+    log_format: Literal["human", "json"] = _env("DOCV2_LOG_FORMAT", default="human", about="How a log line is written.")
+    log_file: Path | None = _env(
+        "DOCV2_LOG_FILE", default=None, about="File that also gets the log; reopened when it is moved."
+    )
+    log_level: LogLevel = _env("OPEN_WEBUI_LOG_LEVEL", default="INFO", about="Least level that is logged.")
+    source_log_levels: dict[str, str] = _env(
+        "SRC_LOG_LEVELS",
+        default={},
+        about='Levels by source; `API_V2` is docv2 and wins over the level above: `{"API_V2": "DEBUG"}`.',
+    )
+    storage_provider: Literal["local"] = _env(
+        "STORAGE_PROVIDER", default="local", about="Where uploaded documents are kept."
     )
     openai_base_urls: tuple[str, ...] = _env(
         "OPENAI_API_BASE_URLS",
-        (),
-        also=("OPENAI_API_BASE_URL",),
-        help="Base URLs of OpenAI-compatible endpoints, separated by `;`. None: the embedded reader answers.",
+        "OPENAI_API_BASE_URL",
+        default=(),
+        about="Base URLs of OpenAI-compatible endpoints, separated by `;`. None: the embedded reader answers.",
     )
     openai_keys: tuple[SecretStr, ...] = _env(
         "OPENAI_API_KEYS",
-        (),
-        also=("OPENAI_API_KEY",),
-        help="Their keys in the same order, separated by `;`. One key serves all; an empty one sends none.",
+        "OPENAI_API_KEY",
+        default=(),
+        about="Their keys in the same order, separated by `;`. One key serves all; an empty one sends none.",
     )
-    enabled: bool = _env("API_V2_ENABLED", True, help="Whether new documents are accepted.")
+    enabled: bool = _env("API_V2_ENABLED", default=True, about="Whether new documents are accepted.")
     max_file_size: Annotated[int, Field(ge=1)] = _env(
-        "API_V2_MAX_FILE_SIZE", 50 * 1024 * 1024, help="Largest upload in bytes."
+        "API_V2_MAX_FILE_SIZE", default=50 * 1024 * 1024, about="Largest upload in bytes."
     )
     max_concurrent: Annotated[int, Field(ge=1, le=1000)] | None = _env(
-        "API_V2_MAX_CONCURRENT", None, help="Tasks worked on at once. Unset: from the memory, 1 below 16 GB to 30."
+        "API_V2_MAX_CONCURRENT",
+        default=None,
+        about="Tasks worked on at once. Unset: from the memory, 1 below 16 GB to 30.",
     )
-    timeout: Annotated[float, Field(gt=0)] = _env(
-        "API_V2_TIMEOUT", 300.0, help="Seconds a task may take since it last finished a page or a part."
+    timeout: Seconds = _env(
+        "API_V2_TIMEOUT", default=300.0, about="Seconds a task may take since it last finished a page or a part."
     )
     admin_model: str = _env(
-        "API_V2_ADMIN_MODEL", "", help="Default model. Empty: gpt-4-vision if listed, else the first that can see."
+        "API_V2_ADMIN_MODEL",
+        default="",
+        about="Default model. Empty: gpt-4-vision if listed, else the first that can see.",
     )
-    max_task_seconds: Annotated[float, Field(gt=0)] = _env(
-        "DOCV2_MAX_TASK_SECONDS", 6 * 3600.0, help="Seconds that a task may run in all."
+    max_task_seconds: Seconds = _env(
+        "DOCV2_MAX_TASK_SECONDS", default=6 * 3600.0, about="Seconds that a task may run in all."
     )
     drain_seconds: Annotated[float, Field(ge=0)] = _env(
-        "DOCV2_DRAIN_SECONDS", 30.0, help="Seconds that running tasks have to finish after SIGTERM."
+        "DOCV2_DRAIN_SECONDS", default=30.0, about="Seconds that running tasks have to finish after SIGTERM."
     )
     retention_hours: Annotated[float, Field(gt=0)] = _env(
-        "DOCV2_RETENTION_HOURS", 24.0, help="Hours until an ended task is removed."
+        "DOCV2_RETENTION_HOURS", default=24.0, about="Hours until an ended task is removed."
     )
-    memory_warning: Annotated[float, Field(gt=0, le=100)] = _env(
-        "DOCV2_MEMORY_WARNING", 85.0, help="Percent of memory in use at which only half of the pool works."
+    memory_warning: Percent = _env(
+        "DOCV2_MEMORY_WARNING", default=85.0, about="Percent of memory in use at which only half of the pool works."
     )
-    memory_hold: Annotated[float, Field(gt=0, le=100)] = _env(
-        "DOCV2_MEMORY_HOLD", 90.0, help="Percent of memory in use at which no task starts."
+    memory_hold: Percent = _env(
+        "DOCV2_MEMORY_HOLD",
+        default=90.0,
+        about="Percent of memory in use at which no task starts. Not below `DOCV2_MEMORY_WARNING`.",
     )
-    memory_critical: Annotated[float, Field(gt=0, le=100)] = _env(
-        "DOCV2_MEMORY_CRITICAL", 95.0, help="Percent of memory in use at which uploads are refused."
+    memory_critical: Percent = _env(
+        "DOCV2_MEMORY_CRITICAL",
+        default=95.0,
+        about="Percent of memory in use at which uploads are refused. Not below `DOCV2_MEMORY_HOLD`.",
     )
     parser_memory: Annotated[int, Field(ge=256)] = _env(
-        "DOCV2_PARSER_MEMORY_MB", 2048, help="Address space of one reading child in MiB."
+        "DOCV2_PARSER_MEMORY_MB", default=2048, about="Address space of one reading child in MiB."
     )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("source_log_levels", mode="before")
+    @classmethod
+    def _levels(cls, value: object) -> object:
+        try:
+            levels: Any = json.loads(value) if isinstance(value, str) else value
+            return {str(source): str(level).upper() for source, level in levels.items()}
+        except (ValueError, AttributeError):
+            raise ValueError('must be a JSON object such as {"API_V2": "DEBUG"}') from None
+
+    @field_validator("source_log_levels")
+    @classmethod
+    def _own_level(cls, levels: dict[str, str]) -> dict[str, str]:
+        if levels.get(OWN_SOURCE, "INFO") not in get_args(LogLevel):
+            raise ValueError(f"{OWN_SOURCE} must be {' or '.join(get_args(LogLevel))}")
+        return levels
 
     @field_validator("openai_base_urls", "openai_keys", mode="before")
     @classmethod
@@ -95,46 +149,129 @@ class Settings(BaseModel):
     @classmethod
     def _urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         urls = tuple(url.rstrip("/") for url in urls if url)
-        for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError("each must start with http:// or https://")
+        if not all(_is_http(url) for url in urls):
+            raise ValueError("each must be a URL that starts with http:// or https://")
         return urls
 
+    @field_validator("openai_keys")
+    @classmethod
+    def _one_key_each(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        urls = info.data.get("openai_base_urls")
+        if urls is not None and len(keys) > 1 and len(keys) != len(urls):
+            raise ValueError(f"must be one key, or one for each of the {len(urls)} base URLs")
+        return keys
 
-def names() -> dict[str, str]:
-    """Every variable that is read, with the name of its field."""
-    found: dict[str, str] = {}
-    for field, info in Settings.model_fields.items():
-        assert isinstance(info.validation_alias, AliasChoices)
-        found.update({str(choice): field for choice in info.validation_alias.choices})
-    return found
+    @field_validator("memory_hold", "memory_critical")
+    @classmethod
+    def _ascending(cls, value: float, info: ValidationInfo) -> float:
+        below = "memory_warning" if info.field_name == "memory_hold" else "memory_hold"
+        if value < info.data.get(below, 0.0):
+            raise ValueError(f"must not be below {env_names(below)[0]}={info.data[below]:g}")
+        return value
+
+    @property
+    def own_log_level(self) -> str:
+        """Least level of docv2's own loggers."""
+        return self.source_log_levels.get(OWN_SOURCE, self.log_level)
+
+
+def env_names(field: str) -> list[str]:
+    """The variables that set a field, the one that wins first."""
+    extra = Settings.model_fields[field].json_schema_extra
+    assert isinstance(extra, dict)
+    return [str(name) for name in extra["env"]]  # type: ignore[union-attr]
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment over the `.env` file; StartError names the first thing that is wrong."""
+    """Read the settings from the environment, below it the environment file.
+
+    StartError names all that is wrong, one line each: the variable, its value unless it is a secret, what is allowed.
+    """
     environ = os.environ if environ is None else environ
-    env_file = environ.get("DOCV2_ENV_FILE")
-    if env_file and not Path(env_file).is_file():
-        raise StartError(f"DOCV2_ENV_FILE={env_file}: no such file")
-    values = {**_read_env_file(Path(env_file or ".env")), **environ}
-    values.pop("DOCV2_ENV_FILE", None)
-    known = names()
-    for name in sorted(values):
-        if name.startswith(OWN_PREFIXES) and name not in known:
-            raise StartError(f"{name}: unknown setting; known are {', '.join(sorted(n for n in known if n.startswith(OWN_PREFIXES)))}")
+    sources = (environ, _read_env_file(environ.get(ENV_FILE, "")))
+    known = {name: field for field in Settings.model_fields for name in env_names(field)}
+    wrong = [
+        _unknown(name, known)
+        for name in sorted({name for source in sources for name in source if name.startswith(OWN_PREFIXES)})
+        if name not in known and name != ENV_FILE
+    ]
+    chosen: dict[str, tuple[str, str]] = {}
+    for source in sources:
+        for name, field in known.items():
+            if source.get(name, "") != "":
+                chosen.setdefault(field, (name, source[name]))
     try:
-        return Settings.model_validate({name: values[name] for name in known if values.get(name, "") != ""})
+        settings = Settings.model_validate({field: value for field, (_, value) in chosen.items()})
     except ValidationError as error:
-        raise StartError(_explain(error, values)) from None
+        wrong += [_explain(details, chosen) for details in error.errors()]
+    if wrong:
+        raise StartError("\n".join(dict.fromkeys(wrong)))
+    return settings
 
 
-def _read_env_file(path: Path) -> dict[str, str]:
-    return {name: value for name, value in dotenv_values(path).items() if value is not None} if path.is_file() else {}
+def allowed(field: str) -> str:
+    """What a field takes, in words."""
+    return _allowed(Settings.model_json_schema()["properties"][field])
 
 
-def _explain(error: ValidationError, values: Mapping[str, str]) -> str:
-    """One line: the variable, its value unless it is a secret, and what is allowed."""
-    first = error.errors()[0]
-    name = str(first["loc"][0])
-    shown = "(hidden)" if "KEY" in name else repr(values.get(name, ""))
-    return f"{name}={shown}: {first['msg']}"
+def default(field: str) -> str:
+    """A field's default as one would write it into a variable; empty where there is none."""
+    value = Settings.model_fields[field].default
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value in (None, (), {}) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return _allowed(schema["anyOf"][0])
+    if "const" in schema or "enum" in schema:
+        return " or ".join(schema.get("enum", [schema.get("const")]))
+    kinds = {
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "true or false",
+        "array": "values separated by `;`",
+        "object": "a JSON object",
+        "string": "a path" if schema.get("format") == "path" else "text",
+    }
+    words = [kinds[schema["type"]]]
+    for key, word in (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most")):
+        if key in schema:
+            words.append(f"{word} {schema[key]}")
+    return ", ".join(words)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _read_env_file(named: str) -> dict[str, str]:
+    path = Path(named or ".env")
+    if not path.is_file():
+        if named:
+            raise StartError(f"{ENV_FILE}={named}: there is no such file")
+        return {}
+    try:
+        return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"{path}: cannot be read: {error}") from None
+
+
+def _unknown(name: str, known: Mapping[str, str]) -> str:
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
+        return f"{name}: unknown setting; did you mean {near[0]}?"
+    return f"{name}: unknown setting; known are {', '.join(n for n in known if n.startswith(OWN_PREFIXES))}"
+
+
+def _explain(details: ErrorDetails, chosen: Mapping[str, tuple[str, str]]) -> str:
+    field = str(details["loc"][0])
+    name, value = chosen.get(field, (env_names(field)[0], default(field)))
+    # A base URL may carry a password as well.
+    shown = "(hidden)" if field.startswith("openai_") else repr(value)
+    reason = details.get("ctx", {}).get("error")
+    return f"{name}={shown}: {reason if isinstance(reason, ValueError) else f'must be {allowed(field)}'}"

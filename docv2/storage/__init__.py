@@ -1,1 +1,1 @@
-"""Where uploads lie: bytes in, bytes out, delete."""
+"""Where uploaded documents lie: bytes in, bytes out, delete."""

@@ -1,0 +1,54 @@
+"""Writes `docs/configuration.md` and `.env.example` from `docv2/settings.py`: `python docs/configuration.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docv2 import settings
+
+ROOT = Path(__file__).parent.parent
+
+HEAD = f"""\
+# Configuration
+
+<!-- Written by docs/configuration.py from docv2/settings.py; change it there. -->
+
+docv2 reads these variables from the environment and, below it, from a file of `NAME=value` lines: the one that
+`{settings.ENV_FILE}` names, else `.env` in the working folder. An empty value counts as not set. A value that is not
+allowed, or an unknown name that begins with `DOCV2_` or `API_V2_`, stops the start with one line each on stderr and
+exit status 2; any other variable is ignored, so the environment file of Open WebUI loads as it is.
+
+| Variable | Default | Takes | What it does |
+|---|---|---|---|
+"""
+
+EXAMPLE_HEAD = """\
+# Copy to .env and take the # off the lines that you change. Written by docs/configuration.py from docv2/settings.py.
+"""
+
+
+def markdown() -> str:
+    """The reference page."""
+    rows = []
+    for field, info in settings.Settings.model_fields.items():
+        names = ", ".join(f"`{name}`" for name in settings.env_names(field))
+        default = f"`{settings.default(field)}`" if settings.default(field) else "not set"
+        rows.append(f"| {names} | {default} | {settings.allowed(field)} | {info.description} |\n")
+    return HEAD + "".join(rows)
+
+
+def example() -> str:
+    """The environment file with every setting, each commented out at its default."""
+    entries = [
+        f"\n# {info.description}\n# Takes {settings.allowed(field)}.\n"
+        f"#{settings.env_names(field)[0]}={settings.default(field)}\n"
+        for field, info in settings.Settings.model_fields.items()
+    ]
+    return EXAMPLE_HEAD + "".join(entries)
+
+
+FILES = {ROOT / "docs/configuration.md": markdown, ROOT / ".env.example": example}
+
+if __name__ == "__main__":
+    for path, text in FILES.items():
+        path.write_text(text(), encoding="utf-8")

@@ -1,0 +1,84 @@
+"""The people who may call docv2."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import TextIO
+
+from docv2.accounts import keys
+from docv2.errors import InvalidValue, NotFound
+from docv2.store.base import Store, User
+
+log = logging.getLogger(__name__)
+
+USER = "user"
+ADMIN = "admin"
+ROLES = (USER, ADMIN)
+
+MAX_EMAIL = 254
+"""Characters of an address that mail can carry (RFC 5321, 4.5.3.1.3)."""
+MAX_NAME = 200
+
+FIRST_ADMINISTRATOR = "admin@localhost"
+FIRST_KEY_FILE = "first-administrator.key"
+"""In the data folder; holds the key where no terminal was there to show it."""
+
+
+async def add(store: Store, email: str, *, role: str = USER, name: str = "") -> User:
+    """Add a user; InvalidValue for an address that is none, Conflict for one that is taken."""
+    email, name = email.strip(), name.strip()
+    local, _, domain = email.rpartition("@")
+    if not local or not domain or len(email) > MAX_EMAIL or not email.isprintable() or " " in email:
+        raise InvalidValue("The e-mail address must look like name@host")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidValue(f"The name must be at most {MAX_NAME} printable characters")
+    if role not in ROLES:
+        raise InvalidValue(f"The role must be one of: {', '.join(ROLES)}")
+    user = User(str(uuid.uuid4()), email, name or local, role, active=True, created_at=time.time())
+    await store.add_user(user)
+    return user
+
+
+async def by_email(store: Store, email: str) -> User:
+    """The user with this address; NotFound where there is none."""
+    user = await store.user_by_email(email.strip())
+    if user is None:
+        raise NotFound(f"There is no user {email}")
+    return user
+
+
+async def first_administrator(store: Store, data_dir: Path, *, terminal: TextIO | None = None) -> None:
+    """Where nobody has an account yet, make an administrator with a key, so that a fresh server can be used.
+
+    The key is shown on `terminal` if that is one. Else it goes into a file that only the owner can read, since what
+    a service prints ends in logs; the log names the file. Written before the account is, so that a crash between the
+    two leaves no account without its key.
+    """
+    if await store.users():
+        return
+    key = keys.generate()
+    shown = terminal is not None and terminal.isatty()
+    path = data_dir / FIRST_KEY_FILE
+    if not shown:
+        await asyncio.to_thread(_write_private, path, key + "\n")
+    user = await add(store, FIRST_ADMINISTRATOR, role=ADMIN, name="Administrator")
+    await keys.add(store, user, key, name="first start")
+    if shown:
+        print(f"Administrator {user.email} made. The key, shown only now: {key}", file=terminal, flush=True)
+    else:
+        log.warning("administrator %s made; the key is in %s", user.email, path)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A new file, so that it has our owner and mode whatever lay there before."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)

@@ -92,7 +92,7 @@ class Task:
     claimed_at: float | None = None
     """Of the present attempt, while one runs."""
     worked_seconds: float = 0.0
-    """What earlier attempts that returned the task worked on it."""
+    """What the attempts that are over worked on it; one that died with the server is not counted."""
     ended_at: float | None = None
     attempt: int = 0
     """Counts claims; with `owner` the fence of every later write."""

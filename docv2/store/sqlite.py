@@ -1,0 +1,395 @@
+"""The store on SQLite: one writer thread, point reads on the event loop, lists beside it.
+
+Reading a row where the caller stands takes microseconds; a hop to another thread and back was measured to cost 38
+times as much. So what is asked at every request (a task, a key, a position) is read on the event loop, through a
+connection that cannot write and hardly ever waits. Lists, which can be long, are read by aiosqlite's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, fields
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+import aiosqlite
+
+from docv2.documents import Page, PageSource
+from docv2.errors import ClaimLost, Conflict, StartError
+from docv2.store.base import ApiKey, QueueDepth, Recovery, User
+from docv2.store.engine import DRIVER, ERRORS, connect_reader, connect_writer, is_safe_beside_writer, translate
+from docv2.store.migrate import inspect, migrate
+from docv2.store.writer import Command, T, Writer
+from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Task, TaskStatus
+
+log = logging.getLogger(__name__)
+
+Values = dict[str, Any]
+"""The parameters of a statement by name."""
+
+EXPIRE_BITE = 500
+"""Tasks removed in one transaction."""
+
+
+def load_queries(text: str) -> dict[str, str]:
+    """Cut a file of `-- name: …` sections into statements by name."""
+    sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
+    return {name.strip(): statement.strip() for name, _, statement in sections}
+
+
+QUERIES = load_queries((files("docv2.store") / "sqlite.sql").read_text(encoding="utf-8"))
+
+
+class SQLiteStore:
+    """Implements docv2.store.base.Store. Open it with `open`, leave it with `close` or as an async context."""
+
+    def __init__(self, writer: Writer, reader: sqlite3.Connection | None, lists: aiosqlite.Connection | None) -> None:
+        """Without `reader` and `lists` everything is read through the writer."""
+        self._writer = writer
+        self._reader = reader
+        self._lists = lists
+        self._handing_back: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, path: Path, *, checkpoints: bool = True, driver: ModuleType = DRIVER) -> Self:
+        """Open the database, made or brought up to date first; StartError where that cannot be.
+
+        The server opens it with `checkpoints`; a process that works beside it for a moment, without: checkpoints belong
+        to one writer. `driver` is sqlite3 or a module like it.
+        """
+        connection = await asyncio.to_thread(_prepare, path, driver, checkpoints=checkpoints)
+        writer = Writer(connection)
+        if not is_safe_beside_writer(driver):
+            log.warning(
+                "SQLite %s can lose data with several connections: using one, which makes reads slower. "
+                "Mended in 3.51.3; installing pysqlite3 brings it",
+                driver.sqlite_version,
+            )
+            return cls(writer, None, None)
+        try:
+            reader = await asyncio.to_thread(connect_reader, path, driver)
+            lists = await aiosqlite.Connection(partial(connect_reader, path, driver), iter_chunk_size=64)
+        except ERRORS as error:
+            await writer.close()
+            raise StartError(f"{path} cannot be opened: {error}") from error
+        return cls(writer, reader, lists)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Finish what was handed in and let go of the database."""
+        await asyncio.gather(*self._handing_back, return_exceptions=True)
+        if self._lists is not None:
+            await self._lists.close()
+        if self._reader is not None:
+            self._reader.close()
+        # Last, so that it is the writer that makes the final checkpoint.
+        await self._writer.close()
+
+    # -- the queue ----------------------------------------------------------------------------------------------------
+    async def enqueue(self, new: NewTask) -> Task:
+        """Accept a task at the tail of the queue; Conflict where its id is known already."""
+        rows = await self._write(partial(_fetch, "enqueue", {**asdict(new), "now": time.time()}))
+        if not rows:
+            raise Conflict("This task exists already.")
+        return _task(rows[0])
+
+    async def get(self, task_id: str) -> Task | None:
+        """The task as it stands, or None."""
+        rows = await self._read("get", task_id=task_id)
+        return _task(rows[0]) if rows else None
+
+    async def claim(self, owner: str, *, blocked_models: Collection[str] = ()) -> Task | None:
+        """Take the first waiting task that may run now; None where there is none.
+
+        A caller that is cancelled meanwhile gives the task back.
+        """
+        values = {"owner": owner, "blocked_models": list(blocked_models), "now": time.time()}
+        claiming = self._writer.submit(partial(_fetch, "claim", values), until_done=True)
+        try:
+            rows = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            handing_back = asyncio.create_task(self._hand_back(claiming))
+            self._handing_back.add(handing_back)
+            handing_back.add_done_callback(self._handing_back.discard)
+            raise
+        return _task(rows[0]) if rows else None
+
+    async def _hand_back(self, claiming: asyncio.Future[list[sqlite3.Row]]) -> None:
+        for row in await claiming:
+            await self.release(_task(row).claim)
+
+    async def next_retry(self) -> float | None:
+        """When the next backed-off task may run (Unix seconds), or None where none is backed off."""
+        when: float | None = (await self._read("next_retry", now=time.time()))[0][0]
+        return when
+
+    async def release(self, claim: Claim, *, not_before: float = 0.0, upstream_failed: bool = False) -> None:
+        """Put a running task back in its place, keeping its finished steps."""
+        await self._write_claimed("release", claim, {"not_before": not_before, "upstream_failed": upstream_failed})
+
+    async def report(
+        self, claim: Claim, *, stage: Stage, progress: float, pages_done: int, pages_total: int | None
+    ) -> None:
+        """Say how far a running task is."""
+        values = {"stage": stage, "progress": progress, "pages_done": pages_done, "pages_total": pages_total}
+        await self._write_claimed("report", claim, values)
+
+    async def save_pages(
+        self, claim: Claim, pages: Sequence[Page], *, progress: float, pages_total: int | None
+    ) -> None:
+        """Keep pages as read, one finished step."""
+        values = {"progress": progress, "pages_total": pages_total}
+        await self._write_claimed("save_pages", claim, values, "save_page", pages)
+
+    async def save_part(self, claim: Claim, part: Part, *, stage: Stage, progress: float) -> None:
+        """Keep the answer to one part, one finished step."""
+        await self._write_claimed(
+            "save_part", claim, {"stage": stage, "progress": progress}, "save_part_answer", [part]
+        )
+
+    async def pages(self, task_id: str) -> list[Page]:
+        """The pages read so far, in order."""
+        rows = await self._read_list("pages", task_id=task_id)
+        return [Page(**{**dict(row), "source": PageSource(row["source"])}) for row in rows]
+
+    async def parts(self, task_id: str) -> list[Part]:
+        """The parts answered so far, by level and number."""
+        rows = await self._read_list("parts", task_id=task_id)
+        return [Part(**{**dict(row), "notes": tuple(json.loads(row["notes"]))}) for row in rows]
+
+    async def complete(self, claim: Claim, result: Result) -> None:
+        """End a running task with its answer."""
+        await self._write_claimed("complete", claim, {"result": asdict(result)})
+
+    async def fail(self, claim: Claim, error: str, error_type: str) -> None:
+        """End a running task with an error."""
+        await self._write_claimed("fail", claim, {"error": error, "error_type": error_type})
+
+    async def cancel(self, task_id: str, *, error: str, error_type: str) -> Task | None:
+        """End a waiting or running task as failed, whoever owns it; answers the task as it was just before."""
+        values = {"task_id": task_id, "error": error, "error_type": error_type, "now": time.time()}
+        return await self._write(partial(_cancel, values))
+
+    async def recover(self, *, crash_limit: int, error: str, error_type: str) -> Recovery:
+        """At start, with no other server alive: return running tasks to their place and count their crash."""
+        values = {"crash_limit": crash_limit, "error": error, "error_type": error_type, "now": time.time()}
+        return await self._write(partial(_recover, values))
+
+    async def position(self, place: int) -> int:
+        """Rank among the waiting tasks: 1 is next."""
+        rank: int = (await self._read("position", place=place))[0][0]
+        return rank
+
+    async def backlog(self, before: int | None = None) -> list[Backlog]:
+        """Waiting work before a place (or all of it), summed by model and type."""
+        rows = await self._read("backlog", before=sys.maxsize if before is None else before)
+        return [Backlog(*row) for row in rows]
+
+    async def depth(self) -> QueueDepth:
+        """Counts of waiting and running tasks."""
+        return QueueDepth(*(await self._read("depth"))[0])
+
+    async def expire(self, ended_before: float) -> list[str]:
+        """Remove tasks that ended before a time (Unix seconds); answers their ids."""
+        removed: list[str] = []
+        while True:
+            rows = await self._write(partial(_fetch, "expire", {"ended_before": ended_before, "bite": EXPIRE_BITE}))
+            removed += [row["task_id"] for row in rows]
+            if len(rows) < EXPIRE_BITE:
+                return removed
+
+    async def known(self, task_ids: Collection[str]) -> dict[str, Task]:
+        """Those of the given tasks that exist."""
+        rows = await self._read_list("known", task_ids=list(task_ids))
+        return {row["task_id"]: _task(row) for row in rows}
+
+    # -- what was measured and learned --------------------------------------------------------------------------------
+    async def measure(self, kind: str, name: str, amount: float, seconds_or_bytes: float) -> None:
+        """Add a measurement: `amount` pages of `name` took that many seconds or bytes."""
+        values = {"kind": kind, "name": name, "pages": amount, "total": seconds_or_bytes, "now": time.time()}
+        await self._writer.submit(partial(_count, "measure", values), until_done=True)
+
+    async def rates(self, kind: str) -> dict[str, float]:
+        """Mean seconds or bytes per page by name."""
+        return dict(map(tuple, await self._read("rates", kind=kind)))
+
+    async def save_note(self, kind: str, name: str, value: JSONObject) -> None:
+        """Keep a small fact."""
+        values = {"kind": kind, "name": name, "value": value, "now": time.time()}
+        await self._writer.submit(partial(_count, "save_note", values), until_done=True)
+
+    async def notes(self, kind: str) -> dict[str, JSONObject]:
+        """All facts of a kind by name."""
+        return {name: json.loads(value) for name, value in await self._read_list("notes", kind=kind)}
+
+    # -- accounts -----------------------------------------------------------------------------------------------------
+    async def add_user(self, user: User) -> None:
+        """Add a user; Conflict where the e-mail is taken."""
+        if not await self._write(partial(_count, "add_user", asdict(user))):
+            raise Conflict("A user with this e-mail exists already.")
+
+    async def user_by_email(self, email: str) -> User | None:
+        """The user with this e-mail, compared without case."""
+        rows = await self._read_list("user_by_email", email=email)
+        return _user(rows[0]) if rows else None
+
+    async def users(self) -> list[User]:
+        """Everyone, in order of creation."""
+        return [_user(row) for row in await self._read_list("users")]
+
+    async def add_key(self, key: ApiKey, sha256: str) -> None:
+        """Add a key by the SHA-256 of its text."""
+        if not await self._write(partial(_count, "add_key", {**asdict(key), "sha256": sha256})):
+            raise Conflict("This key exists already.")
+
+    async def user_by_key(self, sha256: str) -> tuple[User, ApiKey, str] | None:
+        """The active user of an unrevoked key, the key, and the stored digest."""
+        rows = await self._read("user_by_key", sha256=sha256)
+        return (_user(rows[0][:6]), ApiKey(*rows[0][6:13]), rows[0][13]) if rows else None
+
+    async def keys(self, user_id: str) -> list[ApiKey]:
+        """A user's keys, oldest first, revoked ones included."""
+        return [ApiKey(*row) for row in await self._read_list("keys", user_id=user_id)]
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """Revoke a key; False where there is no such unrevoked key."""
+        return await self._write(partial(_count, "revoke_key", {"key_id": key_id, "now": time.time()})) > 0
+
+    async def key_used(self, key_id: str, when: float) -> None:
+        """Note when a key was used last (Unix seconds)."""
+        await self._write(partial(_count, "key_used", {"key_id": key_id, "when": when}))
+
+    # -- ways to the database -----------------------------------------------------------------------------------------
+    async def _write(self, command: Command[T]) -> T:
+        return await self._writer.submit(command)
+
+    async def _write_claimed(
+        self,
+        name: str,
+        claim: Claim,
+        values: Values,
+        steps_name: str | None = None,
+        steps: Sequence[Page | Part] = (),
+    ) -> None:
+        """A worker's write: under its claim, and tried until it is done, for a result must not be lost."""
+        values = {**asdict(claim), **values, "now": time.time()}
+        rows = [{"task_id": claim.task_id, **asdict(step)} for step in steps]
+        await self._writer.submit(partial(_claimed, name, values, steps_name, rows), until_done=True)
+
+    async def _read(self, name: str, **values: Any) -> list[sqlite3.Row]:
+        """A read short enough to be made right here."""
+        if self._reader is None:
+            return await self._writer.submit(partial(_fetch, name, values), is_read=True)
+        try:
+            return _fetch(name, values, self._reader)
+        except ERRORS as error:
+            raise translate(error) from error
+
+    async def _read_list(self, name: str, **values: Any) -> list[sqlite3.Row]:
+        """A read that may be long."""
+        if self._lists is None:
+            return await self._writer.submit(partial(_fetch, name, values), is_read=True)
+        try:
+            return list(await self._lists.execute_fetchall(QUERIES[name], _bind(values)))
+        except ERRORS as error:
+            raise translate(error) from error
+
+
+# -- commands: plain functions over a connection ----------------------------------------------------------------------
+def _prepare(path: Path, driver: ModuleType, *, checkpoints: bool) -> sqlite3.Connection:
+    inspect(path, driver, quick_check=checkpoints)
+    try:
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # documents' text is in it
+        connection = connect_writer(path, driver, checkpoints=checkpoints)
+    except (OSError, *ERRORS) as error:
+        raise StartError(f"{path} cannot be opened: {error}") from error
+    try:
+        migrate(connection, path)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, ERRORS):
+            raise StartError(f"{path} cannot be brought up to date: {error}") from error
+        raise
+    return connection
+
+
+def _fetch(name: str, values: Values, connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    # All rows at once: a statement left half read would hold its snapshot, and with it the log, open.
+    return connection.execute(QUERIES[name], _bind(values)).fetchall()
+
+
+def _count(name: str, values: Values, connection: sqlite3.Connection) -> int:
+    return connection.execute(QUERIES[name], _bind(values)).rowcount
+
+
+def _claimed(
+    name: str, values: Values, rows_name: str | None, rows: list[Values], connection: sqlite3.Connection
+) -> None:
+    if not _count(name, values, connection):
+        raise ClaimLost(f"task {values['task_id']} is no longer this attempt's")
+    if rows_name is not None:
+        connection.executemany(QUERIES[rows_name], map(_bind, rows))
+
+
+def _cancel(values: Values, connection: sqlite3.Connection) -> Task | None:
+    rows = _fetch("get", values, connection)
+    _count("cancel", values, connection)
+    return _task(rows[0]) if rows else None
+
+
+def _recover(values: Values, connection: sqlite3.Connection) -> Recovery:
+    given_up = _fetch("give_up", values, connection)
+    requeued = _fetch("requeue", values, connection)
+    # RETURNING has no order of its own.
+    return Recovery(*(tuple(task_id for _, task_id in sorted(map(tuple, rows))) for rows in (requeued, given_up)))
+
+
+# -- rows and values --------------------------------------------------------------------------------------------------
+TASK_FIELDS = frozenset(field.name for field in fields(Task))
+
+
+def _task(row: sqlite3.Row) -> Task:
+    values = {name: value for name, value in zip(row.keys(), row, strict=True) if name in TASK_FIELDS}
+    values["status"] = TaskStatus(values["status"])
+    if values["stage"] is not None:
+        values["stage"] = Stage(values["stage"])
+    if values["result"] is not None:
+        result = json.loads(values["result"])
+        values["result"] = Result(**{**result, "warnings": tuple(result["warnings"])})
+    return Task(**values)
+
+
+def _user(row: Sequence[Any]) -> User:
+    user_id, email, name, role, active, created_at = row
+    return User(user_id, email, name, role, bool(active), created_at)
+
+
+def _bind(values: Values) -> Values:
+    """Values as SQLite takes them: structures as JSON, text as UTF-8."""
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict | list | tuple):
+        value = json.dumps(value, ensure_ascii=False)  # a person may read it in the shell
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode()  # half a surrogate pair, as JSON allows, is no UTF-8
+    return value

@@ -1,0 +1,226 @@
+-- Every statement of the SQLite store by name, each with the reason for its shape. Times are parameters, so that one
+-- clock rules. The plans of the hot ones are pinned by tests/conformance/test_query_plans.py.
+
+-- name: enqueue
+-- The place is the row id: handed out under the write lock, so the order of places is the order of acceptance.
+INSERT INTO tasks
+    (task_id, user_id, filename, media_type, size, sha256, prompt, model, temperature, max_tokens, created_at)
+VALUES
+    (:task_id, :user_id, :filename, :media_type, :size, :sha256, :prompt, :model, :temperature, :max_tokens, :now)
+ON CONFLICT (task_id) DO NOTHING
+RETURNING *
+
+-- name: get
+-- A point read by the unique index: status polls are the most frequent call of all.
+SELECT * FROM tasks WHERE task_id = :task_id
+
+-- name: known
+-- The ids as one JSON array, so that any number of them is one statement.
+SELECT * FROM tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))
+
+-- name: claim
+-- One statement, so that no two claimers can take the same task. `models` steps from model to model through the index
+-- and each one's first task is one more step, so that 100,000 tasks of a blocked model are not even looked at.
+UPDATE tasks SET
+    status = 'running', owner = :owner, attempt = attempt + 1, claimed_at = :now, started_at = coalesce(started_at, :now)
+WHERE place = (
+    WITH RECURSIVE models (model) AS (
+        SELECT min(model) FROM tasks WHERE status = 'waiting'
+        UNION ALL
+        SELECT (SELECT min(model) FROM tasks WHERE status = 'waiting' AND model > models.model)
+        FROM models WHERE model IS NOT NULL
+    )
+    SELECT min((
+        SELECT place FROM tasks
+        WHERE status = 'waiting' AND model = models.model AND not_before <= :now
+        ORDER BY place LIMIT 1
+    ))
+    FROM models WHERE model NOT IN (SELECT value FROM json_each(:blocked_models))
+)
+RETURNING *
+
+-- name: next_retry
+-- Reads one entry of an index that holds the backed-off tasks alone.
+SELECT min(not_before) FROM tasks WHERE status = 'waiting' AND not_before > :now AND not_before > 0
+
+-- name: release
+-- The place stays as it was; that is all it takes to return to it.
+UPDATE tasks SET
+    status = 'waiting', owner = NULL, claimed_at = NULL, stage = NULL, not_before = :not_before,
+    upstream_failures = upstream_failures + :upstream_failed,
+    worked_seconds = worked_seconds + max(:now - claimed_at, 0)
+WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
+
+-- name: report
+-- max(): what was said once is never taken back, also when a task is read anew.
+UPDATE tasks SET
+    stage = :stage, progress = max(progress, :progress), pages_done = max(pages_done, :pages_done),
+    pages_total = coalesce(:pages_total, pages_total)
+WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
+
+-- name: save_pages
+-- The fence and the fruits of a finished step in one; the pages follow in the same transaction.
+UPDATE tasks SET
+    crashes = 0, progress = max(progress, :progress), pages_total = coalesce(:pages_total, pages_total)
+WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
+
+-- name: save_page
+-- A page that is read again replaces itself.
+INSERT INTO pages (task_id, number, source, reason, chars, picture_width, picture_height)
+VALUES (:task_id, :number, :source, :reason, :chars, :picture_width, :picture_height)
+ON CONFLICT (task_id, number) DO UPDATE SET
+    source = excluded.source, reason = excluded.reason, chars = excluded.chars,
+    picture_width = excluded.picture_width, picture_height = excluded.picture_height
+
+-- name: save_part
+-- As save_pages; an answer also shows that the endpoint works.
+UPDATE tasks SET
+    crashes = 0, upstream_failures = 0, stage = :stage, progress = max(progress, :progress)
+WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
+
+-- name: save_part_answer
+-- A part that is answered again replaces itself.
+INSERT INTO parts
+    (task_id, level, number, first_page, last_page, model, content, finish_reason, prompt_tokens, completion_tokens, notes)
+VALUES
+    (:task_id, :level, :number, :first_page, :last_page, :model, :content, :finish_reason, :prompt_tokens,
+     :completion_tokens, :notes)
+ON CONFLICT (task_id, level, number) DO UPDATE SET
+    first_page = excluded.first_page, last_page = excluded.last_page, model = excluded.model,
+    content = excluded.content, finish_reason = excluded.finish_reason, prompt_tokens = excluded.prompt_tokens,
+    completion_tokens = excluded.completion_tokens, notes = excluded.notes
+
+-- name: pages
+-- Read along the primary key, so the order costs nothing.
+SELECT number, source, reason, chars, picture_width, picture_height FROM pages WHERE task_id = :task_id ORDER BY number
+
+-- name: parts
+-- Likewise.
+SELECT level, number, first_page, last_page, model, content, finish_reason, prompt_tokens, completion_tokens, notes
+FROM parts WHERE task_id = :task_id ORDER BY level, number
+
+-- name: complete
+-- Conditional on the claim: an attempt that was cancelled or replaced must not overwrite what came after it.
+UPDATE tasks SET
+    status = 'completed', owner = NULL, claimed_at = NULL, stage = NULL, progress = 100, ended_at = :now,
+    worked_seconds = worked_seconds + max(:now - claimed_at, 0), result = :result
+WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
+
+-- name: fail
+-- Likewise. The stage stays: it tells where the task failed.
+UPDATE tasks SET
+    status = 'failed', owner = NULL, claimed_at = NULL, ended_at = :now,
+    worked_seconds = worked_seconds + max(:now - claimed_at, 0), error = :error, error_type = :error_type
+WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
+
+-- name: cancel
+-- Whoever owns it: its worker learns by ClaimLost.
+UPDATE tasks SET
+    status = 'failed', owner = NULL, claimed_at = NULL, ended_at = :now,
+    worked_seconds = worked_seconds + max(:now - coalesce(claimed_at, :now), 0), error = :error, error_type = :error_type
+WHERE task_id = :task_id AND status IN ('waiting', 'running')
+
+-- name: give_up
+-- At start every running task is one that the server died on; this time once too often. Nobody knows when it died, so
+-- nothing is added to worked_seconds.
+UPDATE tasks SET
+    status = 'failed', owner = NULL, claimed_at = NULL, crashes = crashes + 1, ended_at = :now,
+    error = :error, error_type = :error_type
+WHERE status = 'running' AND crashes + 1 >= :crash_limit
+RETURNING place, task_id
+
+-- name: requeue
+-- The rest of them, after give_up.
+UPDATE tasks SET status = 'waiting', owner = NULL, claimed_at = NULL, stage = NULL, crashes = crashes + 1
+WHERE status = 'running'
+RETURNING place, task_id
+
+-- name: position
+-- Whole blocks from the sums, the rest of its own block by place.
+SELECT
+    1 + coalesce((SELECT sum(tasks) FROM backlog WHERE bucket < :place / 2048), 0)
+    + (SELECT count(*) FROM tasks WHERE place >= :place / 2048 * 2048 AND place < :place AND status = 'waiting')
+
+-- name: backlog
+-- Likewise, by model and type.
+SELECT model, media_type, sum(tasks), sum(unread), sum(unread_bytes), sum(pages)
+FROM (
+    SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog WHERE bucket < :before / 2048
+    UNION ALL
+    SELECT model, media_type, 1, unread, unread_bytes, pages_left FROM tasks
+    WHERE place >= :before / 2048 * 2048 AND place < :before AND status = 'waiting'
+)
+GROUP BY model, media_type
+
+-- name: depth
+-- The sums for those that wait; those that run are few and have an index of their own.
+SELECT
+    (SELECT coalesce(sum(tasks), 0) FROM backlog),
+    (SELECT count(*) FROM tasks WHERE status = 'running')
+
+-- name: expire
+-- In bounded bites: one removal of a day's tasks would hold every other write up.
+DELETE FROM tasks
+WHERE place IN (SELECT place FROM tasks WHERE ended_at < :ended_before ORDER BY ended_at LIMIT :bite)
+RETURNING task_id
+
+-- name: measure
+-- Each measurement takes a tenth off the weight of those before it: the mean follows a change within some ten tasks.
+INSERT INTO measurements (kind, name, pages, total, updated_at) VALUES (:kind, :name, :pages, :total, :now)
+ON CONFLICT (kind, name) DO UPDATE SET
+    pages = 0.9 * pages + excluded.pages, total = 0.9 * total + excluded.total, updated_at = excluded.updated_at
+
+-- name: rates
+-- Asked at every estimate, and a handful of rows. A mean of nothing is no mean.
+SELECT name, total / pages FROM measurements WHERE kind = :kind AND pages > 0
+
+-- name: save_note
+-- The last word counts.
+INSERT INTO notes (kind, name, value, updated_at) VALUES (:kind, :name, :value, :now)
+ON CONFLICT (kind, name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at
+
+-- name: notes
+-- Few rows, read seldom.
+SELECT name, value FROM notes WHERE kind = :kind
+
+-- name: add_user
+-- DO NOTHING rather than an error: a taken e-mail is told by the count of rows.
+INSERT INTO users (user_id, email, name, role, active, created_at)
+VALUES (:user_id, :email, :name, :role, :active, :created_at)
+ON CONFLICT DO NOTHING
+
+-- name: user_by_email
+-- The column compares without case.
+SELECT * FROM users WHERE email = :email
+
+-- name: users
+-- rowid breaks ties of one instant.
+SELECT * FROM users ORDER BY created_at, rowid
+
+-- name: add_key
+-- As add_user.
+INSERT INTO api_keys (key_id, user_id, name, prefix, sha256, created_at, last_used_at, revoked_at)
+VALUES (:key_id, :user_id, :name, :prefix, :sha256, :created_at, :last_used_at, :revoked_at)
+ON CONFLICT DO NOTHING
+
+-- name: user_by_key
+-- Two point reads in one; it runs before every authenticated request.
+SELECT
+    users.user_id, users.email, users.name, users.role, users.active, users.created_at,
+    api_keys.key_id, api_keys.user_id, api_keys.name, api_keys.prefix, api_keys.created_at, api_keys.last_used_at,
+    api_keys.revoked_at, api_keys.sha256
+FROM api_keys JOIN users ON users.user_id = api_keys.user_id
+WHERE api_keys.sha256 = :sha256 AND api_keys.revoked_at IS NULL AND users.active = 1
+
+-- name: keys
+-- Revoked ones included: the list is also the record.
+SELECT key_id, user_id, name, prefix, created_at, last_used_at, revoked_at FROM api_keys
+WHERE user_id = :user_id ORDER BY created_at, rowid
+
+-- name: revoke_key
+-- Only the first revocation counts, and keeps its time.
+UPDATE api_keys SET revoked_at = :now WHERE key_id = :key_id AND revoked_at IS NULL
+
+-- name: key_used
+-- max(): notes of several requests may arrive out of order.
+UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), :when) WHERE key_id = :key_id

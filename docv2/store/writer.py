@@ -1,0 +1,199 @@
+"""The one writer: a thread that commits all that is pending in one transaction and only then acknowledges it.
+
+An fsync costs the same for one write as for a hundred, so the more callers there are, the cheaper each becomes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
+
+from docv2.errors import Unavailable
+from docv2.store.engine import BUSY, ERRORS, OUTAGE, error_code, translate
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Command = Callable[[sqlite3.Connection], T]
+"""A plain function over the connection. It may run more than once, but only one run is committed."""
+
+BATCH = 256
+"""Commands in one transaction at most, so that none waits long for the others."""
+PATIENCE = 5.0
+"""Seconds that a caller with a client behind it waits for a database that someone else has locked."""
+PAUSE = 0.5
+"""Seconds between tries while the disk is full or failing."""
+
+
+class _Job:
+    __slots__ = ("command", "deadline", "error", "future", "is_read", "result", "until_done")
+
+    def __init__(self, command: Command[Any], future: asyncio.Future[Any], *, until_done: bool, is_read: bool) -> None:
+        self.command = command
+        self.future = future
+        self.until_done = until_done
+        self.is_read = is_read
+        self.deadline = time.monotonic() + PATIENCE
+        self.result: Any = None
+        self.error: Exception | None = None
+
+
+class Writer:
+    """Owns the writing connection and its thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Take the connection over. Call it on the event loop whose coroutines will submit."""
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closing_until: float | None = None
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, command: Command[T], *, until_done: bool = False, is_read: bool = False) -> asyncio.Future[T]:
+        """Run a command in the next transaction; the future is done once that is on disk, or failed.
+
+        Handed in is handed in: cancelling the future does not take the command back. Where the database cannot be
+        written, the future fails with Unavailable, after PATIENCE seconds if it is merely locked. `until_done` is for
+        work whose result must not be lost and whose caller has nothing better to do: it is tried again until it
+        succeeds or the store closes. `is_read` runs outside of the transaction.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._closing_until is not None:
+            future.set_exception(Unavailable("docv2 is shutting down."))
+        else:
+            self._jobs.put(_Job(command, future, until_done=until_done, is_read=is_read))
+        return cast("asyncio.Future[T]", future)
+
+    async def close(self) -> None:
+        """Finish what was handed in, then close the connection."""
+        if self._closing_until is None:
+            self._closing_until = time.monotonic() + PATIENCE
+            self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # -- on the thread ------------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        jobs: list[_Job] = []
+        is_open = True
+        while is_open or jobs:
+            if is_open:
+                is_open = self._collect(jobs)
+            try:
+                jobs = self._work(jobs)
+            except Exception as error:
+                # A defect here must not leave anyone waiting for ever.
+                log.exception("the writer failed on %d commands", len(jobs))
+                self._fail(jobs, error)
+                jobs = []
+        self._connection.close()
+
+    def _collect(self, jobs: list[_Job]) -> bool:
+        """Add what is pending, waiting for the first; False when the store closes."""
+        try:
+            for _ in range(BATCH):
+                job = self._jobs.get(block=not jobs)
+                if job is None:
+                    return False
+                jobs.append(job)
+        except Empty:
+            pass
+        return True
+
+    def _work(self, jobs: list[_Job]) -> list[_Job]:
+        """Answer the jobs; return those to be tried again."""
+        reads = [job for job in jobs if job.is_read]
+        for job in reads:
+            try:
+                job.result = job.command(self._connection)
+            except ERRORS as error:
+                job.error = translate(error)
+                job.error.__cause__ = error
+        self._answer(reads)
+        writes = [job for job in jobs if not job.is_read]
+        if not writes:
+            return []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for job in writes:
+                self._execute(job)
+            self._connection.execute("COMMIT")
+        except ERRORS as error:
+            self._roll_back()
+            return self._put_off(writes, error)
+        if self._failing:
+            self._failing = False
+            log.warning("the database is written again")
+        self._answer(writes)
+        return []
+
+    def _execute(self, job: _Job) -> None:
+        """Run one command so that its failure leaves nothing behind and the others of its transaction alone."""
+        self._connection.execute("SAVEPOINT command")
+        try:
+            job.error = None
+            job.result = job.command(self._connection)
+        except Exception as error:
+            # Whatever it is, it is its caller's to handle, except where the whole transaction is in trouble.
+            if not self._connection.in_transaction or error_code(error) in OUTAGE:
+                raise
+            self._connection.execute("ROLLBACK TO command")
+            job.error = error
+            if isinstance(error, ERRORS):
+                job.error = translate(error)
+                job.error.__cause__ = error
+        self._connection.execute("RELEASE command")
+
+    def _roll_back(self) -> None:
+        # After a full disk or a failed fsync SQLite has rolled back by itself, and an explicit ROLLBACK is an error.
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except ERRORS:
+                log.exception("rolling back failed")
+
+    def _put_off(self, jobs: list[_Job], error: Exception) -> list[_Job]:
+        """Fail those that cannot wait longer; return the others."""
+        if not self._failing:
+            self._failing = True
+            log.warning("the database cannot be written: %s", error)
+        now = time.monotonic()
+        may_repeat = error_code(error) in OUTAGE and (self._closing_until is None or now < self._closing_until)
+        is_busy = error_code(error) in BUSY
+        again = [job for job in jobs if may_repeat and (job.until_done or (is_busy and now < job.deadline))]
+        self._fail([job for job in jobs if job not in again], error)
+        if again and not is_busy:
+            time.sleep(PAUSE)
+        return again
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        for job in jobs:
+            job.error = translate(error)  # one each: they are raised in different coroutines
+            job.error.__cause__ = error
+        self._answer(jobs)
+
+    def _answer(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
+        try:
+            self._loop.call_soon_threadsafe(_resolve, jobs)
+        except RuntimeError:
+            log.warning("%d commands ended after the event loop was closed", len(jobs))
+
+
+def _resolve(jobs: list[_Job]) -> None:
+    """On the event loop: wake the callers that still wait."""
+    for job in jobs:
+        if job.future.done():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)

@@ -16,6 +16,7 @@
     │   └── DiskFull                507     system_error
     ├── TaskError                           a task ends as failed; told in its status
     │   ├── DocumentError           -       processing_error    the file cannot be read
+    │   │   └── OverLimit           -       processing_error    reading it takes more memory or time than allowed
     │   ├── ModelError              -       processing_error    the model's answer cannot be used
     │   │   ├── CannotSee           -       processing_error    the model takes no pictures
     │   │   └── ContextExceeded     -       processing_error    more than the model's context holds
@@ -139,6 +140,10 @@ class TaskError(DocV2Error):
 
 class DocumentError(TaskError):
     """The document cannot be read."""
+
+
+class OverLimit(DocumentError):
+    """Reading takes more memory or time than allowed."""
 
 
 class ModelError(TaskError):

@@ -113,9 +113,8 @@ class Writer:
         for job in reads:
             try:
                 job.result = job.command(self._connection)
-            except ERRORS as error:
-                job.error = translate(error)
-                job.error.__cause__ = error
+            except Exception as error:  # its caller's to handle
+                job.error = _told(error)
         self._answer(reads)
         writes = [job for job in jobs if not job.is_read]
         if not writes:
@@ -145,10 +144,7 @@ class Writer:
             if not self._connection.in_transaction or error_code(error) in OUTAGE:
                 raise
             self._connection.execute("ROLLBACK TO command")
-            job.error = error
-            if isinstance(error, ERRORS):
-                job.error = translate(error)
-                job.error.__cause__ = error
+            job.error = _told(error)
         self._connection.execute("RELEASE command")
 
     def _roll_back(self) -> None:
@@ -175,8 +171,7 @@ class Writer:
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
         for job in jobs:
-            job.error = translate(error)  # one each: they are raised in different coroutines
-            job.error.__cause__ = error
+            job.error = _told(error)
         self._answer(jobs)
 
     def _answer(self, jobs: list[_Job]) -> None:
@@ -186,6 +181,15 @@ class Writer:
             self._loop.call_soon_threadsafe(_resolve, jobs)
         except RuntimeError:
             log.warning("%d commands ended after the event loop was closed", len(jobs))
+
+
+def _told(error: Exception) -> Exception:
+    """The error as its caller gets it. A new one each time: one instance is not to be raised in several coroutines."""
+    if not isinstance(error, ERRORS):
+        return error
+    told = translate(error)
+    told.__cause__ = error
+    return told
 
 
 def _resolve(jobs: list[_Job]) -> None:

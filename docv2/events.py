@@ -12,6 +12,14 @@ class Changes:
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self.closed = False
+        """Nothing will be announced any more; whoever waits should stop."""
+
+    def close(self) -> None:
+        """Wake everyone: the process is about to end."""
+        self.closed = True
+        for task_id in self._waiting:
+            self.announce(task_id)
 
     def announce(self, task_id: str) -> None:
         """Wake everyone who watches this task."""

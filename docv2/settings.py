@@ -22,6 +22,9 @@ OWN_PREFIXES = ("DOCV2_", "API_V2_")
 ENV_FILE = "DOCV2_ENV_FILE"
 """Names the file that is read below the environment; `.env` of the working folder where it is not set."""
 
+OF_OTHERS = (ENV_FILE, "DOCV2_URL", "DOCV2_API_KEY")
+"""Names under our prefix that are no settings: the file itself, and what the client reads."""
+
 OWN_SOURCE = "API_V2"
 """Our name in SRC_LOG_LEVELS."""
 
@@ -193,7 +196,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     wrong = [
         _unknown(name, known)
         for name in sorted({name for source in sources for name in source if name.startswith(OWN_PREFIXES)})
-        if name not in known and name != ENV_FILE
+        if name not in known and name not in OF_OTHERS
     ]
     chosen: dict[str, tuple[str, str]] = {}
     for source in sources:

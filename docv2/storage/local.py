@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from docv2.errors import DiskFull, DocumentError, DocV2Error, FileTooLarge, Unavailable
+from docv2.errors import DiskFull, DocumentError, DocV2Error, FileTooLarge, StartError, Unavailable
 from docv2.storage.base import Incoming, Received
 
 log = logging.getLogger(__name__)
@@ -28,13 +28,19 @@ class LocalStorage:
     """`incoming/` holds what arrives, `documents/` what was accepted. Both on one file system, so a rename moves."""
 
     def __init__(self, root: Path) -> None:
-        """Make the folders and remove what a server that died was still receiving. One server at a time."""
+        """Make the folders and remove what a server that died was still receiving. One server at a time.
+
+        StartError where the folders cannot be used.
+        """
         self._incoming = root / "incoming"
         self._documents = root / "documents"
-        for folder in (self._incoming, self._documents):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left_over in self._incoming.iterdir():
-            left_over.unlink()
+        try:
+            for folder in (self._incoming, self._documents):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for left_over in self._incoming.iterdir():
+                left_over.unlink()
+        except OSError as error:
+            raise StartError(f"{error.filename}: {error.strerror}") from error
 
     @asynccontextmanager
     async def receive(self, limit: int) -> AsyncIterator[Incoming]:

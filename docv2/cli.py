@@ -1,0 +1,191 @@
+"""The command line: run the server, look after users and keys."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+import docv2
+from docv2 import bootstrap
+from docv2 import settings as configuration
+from docv2.accounts import keys as api_keys
+from docv2.accounts import users as accounts
+from docv2.errors import DocV2Error, NotFound, StartError
+from docv2.settings import Settings
+from docv2.store.base import Store
+from docv2.telemetry import logs
+from docv2.web import app
+
+T = TypeVar("T")
+
+
+class _Commands(click.Group):
+    """Tells an expected error in one line each; exit status 2 where the configuration is at fault, else 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DocV2Error as error:
+            for line in error.message.splitlines():
+                click.echo(f"docv2: {line}", err=True)
+            ctx.exit(2 if isinstance(error, StartError) else 1)
+
+
+data_dir_option = click.option(
+    "--data-dir", metavar="FOLDER", help="Folder of the database and the files; else DOCV2_DATA_DIR."
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(docv2.__version__, prog_name="docv2", message="%(prog)s %(version)s")
+def main() -> None:
+    """Ask a question of a document; get an answer that says what it stands on.
+
+    Settings come from the environment and from .env; docs/configuration.md lists them.
+    """
+
+
+@main.command()
+@click.option("--host", metavar="ADDRESS", help="Address to listen on; else DOCV2_HOST.")
+@click.option("--port", metavar="PORT", help="Port to listen on, 0 for a free one; else DOCV2_PORT.")
+@data_dir_option
+def serve(host: str | None, port: str | None, data_dir: str | None) -> None:
+    """Run the server until SIGTERM or Ctrl-C.
+
+    Then no document is accepted any more, and running tasks get DOCV2_DRAIN_SECONDS to finish; what is left waits for
+    the next start. A second signal ends the wait.
+    """
+    settings = _settings(DOCV2_HOST=host, DOCV2_PORT=port, DOCV2_DATA_DIR=data_dir)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(
+                logs.running(level=settings.own_log_level, style=settings.log_format, file=settings.log_file)
+            )
+        except OSError as error:
+            raise StartError(f"DOCV2_LOG_FILE={settings.log_file}: {error.strerror}") from error
+        asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    async with bootstrap.running(settings) as services:
+        await accounts.first_administrator(services.store, settings.data_dir, terminal=sys.stdout)
+        await app.serve(services, ready=lambda url: click.echo(f"docv2 {docv2.__version__} answers on {url}"))
+
+
+@main.group()
+def users() -> None:
+    """The people who may call docv2. Works while the server runs."""
+
+
+@users.command("add")
+@click.argument("email")
+@click.option("--role", type=click.Choice(accounts.ROLES), default=accounts.USER, show_default=True)
+@click.option("--name", default="", help="Name for display; else the part of EMAIL before the @.")
+@data_dir_option
+def add_user(email: str, role: str, name: str, data_dir: str | None) -> None:
+    """Add a user; prints the new id."""
+    user = _with_store(data_dir, lambda store: accounts.add(store, email, role=role, name=name))
+    click.echo(user.user_id)
+
+
+@users.command("list")
+@data_dir_option
+def list_users(data_dir: str | None) -> None:
+    """List the users in order of creation."""
+    found = _with_store(data_dir, lambda store: store.users())
+    rows = [
+        (user.email, user.role, user.name, _time(user.created_at), "" if user.active else "inactive") for user in found
+    ]
+    _print_table(("EMAIL", "ROLE", "NAME", "CREATED", ""), rows)
+
+
+@main.group()
+def keys() -> None:
+    """API keys. Works while the server runs."""
+
+
+@keys.command("create")
+@click.argument("email")
+@click.option("--name", default="", help="What the key is for.")
+@data_dir_option
+def create_key(email: str, name: str, data_dir: str | None) -> None:
+    """Make a key for the user with EMAIL and print it, and nothing else: it is shown only this once."""
+
+    async def create(store: Store) -> str:
+        _, key = await api_keys.create(store, await accounts.by_email(store, email), name=name)
+        return key
+
+    click.echo(_with_store(data_dir, create))
+
+
+@keys.command("list")
+@click.argument("email")
+@data_dir_option
+def list_keys(email: str, data_dir: str | None) -> None:
+    """List the keys of the user with EMAIL, oldest first."""
+
+    async def find(store: Store) -> list[tuple[str, ...]]:
+        return [
+            (
+                key.key_id,
+                f"{key.prefix}…",
+                key.name,
+                _time(key.created_at),
+                _time(key.last_used_at),
+                _time(key.revoked_at),
+            )
+            for key in await store.keys((await accounts.by_email(store, email)).user_id)
+        ]
+
+    _print_table(("KEY ID", "KEY", "NAME", "CREATED", "LAST USED", "REVOKED"), _with_store(data_dir, find))
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@data_dir_option
+def revoke_key(key_id: str, data_dir: str | None) -> None:
+    """Revoke a key by its id. The server refuses it from the next request on."""
+
+    async def revoke(store: Store) -> None:
+        if not await store.revoke_key(key_id):
+            raise NotFound(f"There is no key {key_id}, or it is revoked already")
+
+    _with_store(data_dir, revoke)
+
+
+def _settings(**overrides: str | None) -> Settings:
+    """The settings, with what the command line says over the environment; the data folder is made where missing."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    settings = configuration.load({**os.environ, **given})
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"DOCV2_DATA_DIR={settings.data_dir}: {error.strerror}") from error
+    return settings
+
+
+def _with_store(data_dir: str | None, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Do something with the store, beside the server if one runs."""
+
+    async def run() -> T:
+        async with bootstrap.store_beside_server(_settings(DOCV2_DATA_DIR=data_dir)) as store:
+            return await work(store)
+
+    return asyncio.run(run())
+
+
+def _time(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else "-"
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,269 @@
+"""The use cases: submit a document, look at a task, cancel it. Whoever faces the caller calls only these."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import unicodedata
+import uuid
+from collections.abc import Coroutine, Mapping
+from typing import Annotated, Any, Protocol, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
+
+from docv2.accounts.users import ADMIN
+from docv2.config import RuntimeConfig
+from docv2.errors import BadRequest, Cancelled, Conflict, DocV2Error, InvalidValue, NotFound, Unavailable
+from docv2.estimate import Estimator
+from docv2.events import Changes
+from docv2.extract import sniff
+from docv2.llm.catalog import Catalog
+from docv2.storage.base import Incoming, Storage
+from docv2.store.base import Store, User
+from docv2.tasks import NewTask, Task, TaskStatus
+from docv2.views import Accepted, CancelledTask, TaskView, Wait, accepted, memory_usage, view
+from docv2.worker.gate import Gate, Level
+from docv2.worker.pool import Pool
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+
+MAX_WAIT = 60.0
+"""Seconds that a look at a task may wait for a change."""
+MAX_FILENAME = 255
+MAX_TOKENS = 1_000_000
+"""Beyond what any model writes; keeps the number within what every endpoint can read."""
+
+_BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of text: they make `exe.pdf` of `fdp.exe`."""
+
+
+# -- what comes in ----------------------------------------------------------------------------------------------------
+def _plain_number(value: object) -> object:
+    """Python reads more as a number than people write: `1_000`, `Infinity`, digits of every script."""
+    if isinstance(value, str) and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value.strip(), re.ASCII):
+        raise PydanticCustomError("unreadable", "not a number")
+    return value
+
+
+class Question(BaseModel):
+    """What is asked of the document, as the fields of a form say it. The descriptions complete "must be …"."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    prompt: Annotated[str, StringConstraints(strip_whitespace=True, min_length=5, max_length=4000)] = Field(
+        description="5 to 4000 characters"
+    )
+    model: str | None = Field(None, description="the id of a listed model")
+    temperature: Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=2)] | None = Field(
+        None, description="a number from 0.0 to 2.0"
+    )
+    max_tokens: Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=MAX_TOKENS)] | None = Field(
+        None, description=f"a whole number from 1 to {MAX_TOKENS}"
+    )
+
+
+FIELD_BYTES: Mapping[str, int] = {"prompt": 20_000, "model": 1_000, "temperature": 100, "max_tokens": 100}
+"""The fields beside the file with the most bytes each may hold; a prompt of 4000 characters has at most 16,000."""
+
+_OUT_OF_RANGE = ("string_too_short", "string_too_long", "greater_than_equal", "less_than_equal")
+
+
+class Upload(Protocol):
+    """A document and its fields on their way in."""
+
+    async def read_into(self, file: Incoming) -> tuple[str, dict[str, str]]:
+        """Hand the document's bytes to `file`; answer the name it was sent under and the other fields."""
+        ...
+
+
+class Intake:
+    """What callers may do with tasks."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        storage: Storage,
+        config: RuntimeConfig,
+        catalog: Catalog,
+        gate: Gate,
+        pool: Pool,
+        changes: Changes,
+        estimate: Estimator,
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._config = config
+        self._catalog = catalog
+        self._gate = gate
+        self._pool = pool
+        self._changes = changes
+        self._estimate = estimate
+
+    # -- submit -------------------------------------------------------------------------------------------------------
+    async def submit(self, user: User, upload: Upload) -> Accepted:
+        """Take a document and a question; both are on disk when this returns, and on failure nothing is.
+
+        Unavailable while no documents are taken; FileTooLarge as soon as the file passes the limit; UnsupportedType,
+        BadRequest and InvalidValue for what cannot be used; DiskFull where there is no room.
+        """
+        self._check_open()
+        async with self._storage.receive(self._config.current.max_file_size) as file:
+            sent_name, fields = await upload.read_into(file)
+            question = read_question(fields)
+            filename = display_name(sent_name)
+            config = self._config.current
+            model = self._catalog.accept(question.model or "", config.admin_model)
+            received = await file.finish()
+            media_type = await asyncio.to_thread(sniff.check, received.path, filename)
+            new = NewTask(
+                task_id=str(uuid.uuid4()),
+                user_id=user.user_id,
+                filename=filename,
+                media_type=media_type,
+                size=received.size,
+                sha256=received.sha256,
+                prompt=question.prompt,
+                model=model,
+                temperature=config.temperature if question.temperature is None else question.temperature,
+                max_tokens=question.max_tokens or config.max_tokens,
+            )
+            return await _to_the_end(self._accept(file, new))
+
+    def _check_open(self) -> None:
+        if not self._config.current.enabled:
+            raise Unavailable("API v2 is currently disabled", retry_after=60)
+        if self._pool.draining:
+            raise Unavailable("The server is shutting down", retry_after=10)
+        if self._gate.level >= Level.CRITICAL:
+            raise Unavailable("The server is short of memory", retry_after=30)
+
+    async def _accept(self, file: Incoming, new: NewTask) -> Accepted:
+        await file.keep(new.task_id)
+        try:
+            task = await self._store.enqueue(new)
+        except BaseException:
+            await self._storage.delete(new.task_id)
+            raise
+        log.info("task accepted", extra={"task_id": task.task_id, "user_id": task.user_id, "bytes": task.size})
+        free = self._pool.free_slots()
+        self._pool.wake()
+        try:
+            return accepted(task, await self._wait(task, free))
+        except DocV2Error as error:
+            # The task is accepted whatever else fails now; an error would make the client send it again.
+            log.warning("cannot tell the position of task %s: %s", task.task_id, error)
+            return accepted(task, None)
+
+    # -- look ---------------------------------------------------------------------------------------------------------
+    async def status(self, user: User, task_id: str, *, wait: float = 0.0) -> TaskView:
+        """The task as it stands, or as it stands once it changed within `wait` seconds. NotFound where not theirs."""
+        if not wait:
+            return await self._view(await self._find(user, task_id))
+        with self._changes.watch(task_id) as changed:
+            before = task = await self._find(user, task_id)
+            try:
+                async with asyncio.timeout(wait):
+                    while not task.ended and _moving(task) == _moving(before) and not self._changes.closed:
+                        await changed.wait()
+                        changed.clear()
+                        task = await self._find(user, task_id)
+            except TimeoutError:
+                task = await self._find(user, task_id)
+        return await self._view(task)
+
+    async def _find(self, user: User, task_id: str) -> Task:
+        """A task of this user's; the same answer for one that is not theirs as for one that is not there."""
+        task = await self._store.get(task_id) if TASK_ID.fullmatch(task_id) else None
+        if task is None or (task.user_id != user.user_id and user.role != ADMIN):
+            raise NotFound("Task not found")
+        return task
+
+    async def _view(self, task: Task) -> TaskView:
+        waits = task.status is TaskStatus.WAITING
+        return view(
+            task, memory_usage(self._gate.memory), await self._wait(task, self._pool.free_slots()) if waits else None
+        )
+
+    async def _wait(self, task: Task, free_slots: int) -> Wait:
+        position = await self._store.position(task.place)
+        reason = self._waiting_reason(task)
+        return Wait(
+            position=position,
+            seconds=await self._estimate.seconds(task),
+            reason=reason,
+            has_slot=reason == "slots" and position <= free_slots,
+        )
+
+    def _waiting_reason(self, task: Task) -> str:
+        if task.not_before > time.time() or task.model in self._catalog.blocked_models():
+            return "upstream"
+        return "memory" if self._gate.level >= Level.HOLD else "slots"
+
+    # -- cancel -------------------------------------------------------------------------------------------------------
+    async def cancel(self, user: User, task_id: str) -> CancelledTask:
+        """End a task that waits or runs; Conflict where it has ended, NotFound where it is not theirs."""
+        await self._find(user, task_id)
+        return await _to_the_end(self._cancel(task_id))
+
+    async def _cancel(self, task_id: str) -> CancelledTask:
+        message = "Cancelled on request"
+        before = await self._store.cancel(task_id, error=message, error_type=Cancelled.error_type)
+        if before is None:
+            raise NotFound("Task not found")
+        if before.ended:
+            raise Conflict(f"The task has ended already: {before.status}")
+        self._pool.cancel(task_id)
+        self._changes.announce(task_id)
+        log.info("task cancelled", extra={"task_id": task_id, "was": before.status})
+        return CancelledTask(task_id, TaskStatus.FAILED, Cancelled.error_type, message)
+
+
+def read_question(fields: Mapping[str, str]) -> Question:
+    """The fields of a form, checked: BadRequest where one is missing or unreadable, InvalidValue where out of range."""
+    given = {name: value for name, value in fields.items() if value.strip() or name == "prompt"}
+    try:
+        return Question.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] == "missing":
+            raise BadRequest(f"The field {name} is missing") from None
+        kind = InvalidValue if first["type"] in _OUT_OF_RANGE else BadRequest
+        raise kind(f"{name} must be {Question.model_fields[name].description}") from None
+
+
+def display_name(sent: str) -> str:
+    """What is shown of a file name: its last part, without characters that could deceive or break a display."""
+    name = re.split(r"[/\\]", unicodedata.normalize("NFC", sent))[-1]
+    kept = "".join(
+        char
+        for char in name
+        if unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp") and char not in _BIDIRECTIONAL
+    ).strip()
+    stem, dot, extension = kept.rpartition(".")
+    if len(kept) > MAX_FILENAME and dot and len(extension) < 10:
+        return f"{stem[: MAX_FILENAME - len(extension) - 1]}.{extension}"
+    return kept[:MAX_FILENAME] or "document"
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Let work that must not stop halfway end before a cancellation goes on: its client may leave at any moment."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _moving(task: Task) -> tuple[object, ...]:
+    """What someone who waits wants to hear of."""
+    return (task.status, task.stage, task.progress, task.pages_done)

@@ -1,0 +1,235 @@
+"""What callers see of tasks. The words for a waiting task are derived here; the row only says that it waits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from docv2.tasks import Result, Stage, Task
+from docv2.worker.gate import Memory
+
+PENDING = "pending"
+QUEUED = "queued"
+PROCESSING = "processing"
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedConfig:
+    """What the model will be asked with."""
+
+    model: str
+    temperature: float
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A document that is safe with us."""
+
+    task_id: str
+    status: str
+    """`processing` or `queued`."""
+    message: str
+    config_applied: AppliedConfig
+    created_at: float
+    position: int | None = None
+    """1 is next."""
+    estimated_time: int | None = None
+    """Seconds until the answer is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """The document as it was sent."""
+
+    filename: str
+    size: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """What the model was asked with."""
+
+    temperature: float
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Figures about the question and the answer, in characters."""
+
+    prompt_length: int
+    response_length: int
+    model_config: ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens over all model calls of the task; 0 where the endpoint did not count."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer and what must be known to read it."""
+
+    content: str
+    model_used: str
+    finish_reason: str
+    warnings: tuple[str, ...]
+    file_info: FileInfo
+    processing_metadata: Metadata
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUsage:
+    """Memory of the server."""
+
+    used_percent: float
+    available_mb: int
+    total_mb: int
+
+
+def memory_usage(memory: Memory) -> MemoryUsage:
+    """A reading of the gate for clients."""
+    return MemoryUsage(memory.used_percent, memory.available_mb, memory.total_mb)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as its owner sees it. What does not apply is None."""
+
+    task_id: str
+    status: str
+    progress: float
+    message: str
+    created_at: float
+    memory_usage: MemoryUsage
+    position: int | None = None
+    estimated_time: int | None = None
+    waiting_reason: str | None = None
+    """`slots`, `memory` or `upstream`."""
+    stage: Stage | None = None
+    pages_done: int | None = None
+    pages_total: int | None = None
+    result: Answer | None = None
+    error: str | None = None
+    error_type: str | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    processing_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledTask:
+    """A task that was ended by its owner."""
+
+    task_id: str
+    status: str
+    error_type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Where a waiting task stands."""
+
+    position: int
+    """1 is next."""
+    seconds: float
+    """Until its end is expected."""
+    reason: str
+    """A key of WAITING_FOR."""
+    has_slot: bool
+    """Whether a slot is free for it, so that it starts within moments."""
+
+
+WAITING_FOR = {
+    "slots": "Waiting for its turn",
+    "memory": "Waiting until the server has memory to spare",
+    "upstream": "Waiting for the model's endpoint",
+}
+
+
+def accepted(task: Task, wait: Wait | None) -> Accepted:
+    """A task that was just accepted; `wait` is None where it could not be found out."""
+    starts = wait is not None and wait.has_slot
+    return Accepted(
+        task_id=task.task_id,
+        status=PROCESSING if starts else QUEUED,
+        message="Processing of the document starts" if starts else "The document waits in the queue",
+        config_applied=AppliedConfig(task.model, task.temperature, task.max_tokens),
+        created_at=task.created_at,
+        position=wait.position if wait and not starts else None,
+        estimated_time=math.ceil(wait.seconds) if wait else None,
+    )
+
+
+def view(task: Task, memory: MemoryUsage, wait: Wait | None = None) -> TaskView:
+    """The task as its owner sees it; `wait` where it waits."""
+    common: dict[str, Any] = {
+        "task_id": task.task_id,
+        "progress": round(task.progress, 1),
+        "created_at": task.created_at,
+        "memory_usage": memory,
+        "pages_done": task.pages_done if task.pages_total else None,
+        "pages_total": task.pages_total,
+        "started_at": task.started_at,
+    }
+    if task.ended:
+        return TaskView(**common, **_ended(task))
+    if wait is None:
+        return TaskView(**common, status=PROCESSING, message=_doing(task), stage=task.stage)
+    return TaskView(
+        **common,
+        status=PENDING if wait.has_slot else QUEUED,
+        message=WAITING_FOR[wait.reason],
+        position=wait.position,
+        estimated_time=math.ceil(wait.seconds),
+        waiting_reason=wait.reason,
+    )
+
+
+def _doing(task: Task) -> str:
+    pages = f": {task.pages_done} of {task.pages_total} pages" if task.pages_total else ""
+    match task.stage:
+        case Stage.ASKING:
+            return "Asking the model" + pages
+        case Stage.COMBINING:
+            return "Combining the answers"
+        case _:
+            return "Reading the document" + pages
+
+
+def _ended(task: Task) -> dict[str, Any]:
+    assert task.ended_at is not None
+    times = {
+        "status": task.status.value,
+        "completed_at": task.ended_at,
+        "processing_time": round(task.ended_at - (task.started_at or task.ended_at), 3),
+    }
+    if task.result is None:
+        return {**times, "message": "The task failed", "error": task.error, "error_type": task.error_type}
+    return {**times, "message": "The task is completed", "result": _answer(task, task.result)}
+
+
+def _answer(task: Task, result: Result) -> Answer:
+    return Answer(
+        content=result.content,
+        model_used=result.model_used,
+        finish_reason=result.finish_reason,
+        warnings=result.warnings,
+        file_info=FileInfo(task.filename, task.size, task.media_type),
+        processing_metadata=Metadata(
+            prompt_length=len(task.prompt),
+            response_length=len(result.content),
+            model_config=ModelConfig(result.temperature, result.max_tokens),
+        ),
+        usage=Usage(result.prompt_tokens, result.completion_tokens, result.prompt_tokens + result.completion_tokens),
+    )

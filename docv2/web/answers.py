@@ -1,0 +1,81 @@
+"""What leaves: JSON bodies, the one shape of every error, and the headers that every answer has."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
+from pydantic import TypeAdapter
+
+from docv2.errors import DocV2Error, RateLimited, Unauthenticated, Unavailable
+
+HEADERS = {
+    "Server": "docv2",  # aiohttp would name itself, Python and the versions of both
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""On every answer unless its handler says otherwise."""
+
+RETRY_SECONDS = 5.0
+"""What Retry-After says where nobody knows better."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """The body of every answer that is not a success."""
+
+    detail: str
+    error_type: str
+    timestamp: float
+    request_id: str
+    task_id: str | None = None
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def answer(body: Any, *, status: int = 200) -> web.Response:
+    """A dataclass as JSON, without the fields that are None."""
+    return web.Response(
+        body=_adapter(type(body)).dump_json(body, exclude_none=True), status=status, content_type="application/json"
+    )
+
+
+def failure(error: DocV2Error, request_id: str, *, task_id: str | None = None) -> web.Response:
+    """An error whose message is meant for clients."""
+    response = plain_failure(error.status, error.message, error.error_type, request_id, task_id=task_id)
+    if isinstance(error, Unauthenticated):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="docv2"'
+    retry_after = error.retry_after
+    if retry_after is None and isinstance(error, Unavailable | RateLimited):
+        retry_after = RETRY_SECONDS
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(retry_after)))
+    return response
+
+
+def plain_failure(
+    status: int, detail: str, error_type: str, request_id: str, *, task_id: str | None = None
+) -> web.Response:
+    """An error of which only the status and the words are known."""
+    return answer(ErrorBody(detail, error_type, time.time(), request_id, task_id), status=status)
+
+
+def new_request_id() -> str:
+    """An id to find the request in the log by."""
+    return f"req_{secrets.token_hex(8)}"
+
+
+def complete_headers(headers: CIMultiDict[str], request_id: str) -> None:
+    """Add what every answer carries and this one does not say yet."""
+    for name, value in {"X-Request-ID": request_id, **HEADERS}.items():
+        headers.setdefault(name, value)

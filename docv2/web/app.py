@@ -1,0 +1,108 @@
+"""The application: its routes, and its life from the first request to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiohttp import web
+
+from docv2.accounts.keys import KeyCheck
+from docv2.errors import StartError
+from docv2.web import middleware, system, tasks
+from docv2.web.server import Runner
+from docv2.web.state import KEY_CHECK, SERVICES
+
+if TYPE_CHECKING:
+    from docv2.bootstrap import Services
+
+log = logging.getLogger(__name__)
+
+
+class Route(NamedTuple):
+    """One line of the table of routes."""
+
+    method: str
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    public: bool = False
+    """Whether it answers without credentials."""
+
+
+ROUTES = (
+    Route("POST", "/api/v2/process", tasks.process),
+    Route("GET", "/api/v2/status/{task_id}", tasks.status),
+    Route("DELETE", "/api/v2/tasks/{task_id}", tasks.cancel),
+    Route("GET", "/api/v2/models", system.models, public=True),
+    Route("GET", "/api/v2/health", system.health, public=True),
+    Route("GET", "/api/version", system.version, public=True),
+)
+
+
+def create_app(services: Services) -> web.Application:
+    """The application over running services."""
+    app = web.Application(middlewares=[middleware.around])
+    app[SERVICES] = services
+    app[KEY_CHECK] = KeyCheck(services.store)
+    app.on_response_prepare.append(middleware.on_prepare)
+    app.on_cleanup.append(_finish)
+    for route in ROUTES:
+        handler = route.handler if route.public else middleware.for_users(route.handler)
+        app.router.add_route(route.method, route.path, handler)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, handler)
+    return app
+
+
+async def _finish(app: web.Application) -> None:
+    await app[KEY_CHECK].close()
+
+
+@asynccontextmanager
+async def listening(services: Services, host: str, port: int) -> AsyncIterator[str]:
+    """Answer requests while the context is open; yields the URL. StartError where the address cannot be had."""
+    runner = Runner(create_app(services))
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from error
+        yield site.name
+    finally:
+        services.changes.close()
+        await runner.cleanup()
+
+
+async def serve(services: Services, *, ready: Callable[[str], None]) -> None:
+    """Answer requests until SIGTERM or SIGINT, then drain; a second signal ends the drain at once.
+
+    While tasks finish, everything but `process` goes on answering. `ready` is told the URL once requests are answered.
+    """
+    settings = services.settings
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with listening(services, settings.host, settings.port) as url:
+        log.info("ready", extra={"url": url})
+        ready(url)
+        await stop.wait()
+        log.info("stopping: no further documents are accepted")
+        drained = asyncio.create_task(services.pool.drain(settings.drain_seconds))
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
+        if hurry.is_set():
+            await services.pool.drain(0)
+        hurried.cancel()
+        await drained
+    log.info("stopped")

@@ -1,0 +1,103 @@
+"""What happens around every request: its id, its log line, who sent it, and what becomes of errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from docv2.accounts.keys import PREFIX
+from docv2.errors import DocV2Error, MethodNotAllowed, NotFound, RequestError, Unauthenticated, Unavailable
+from docv2.telemetry import logs
+from docv2.web.answers import complete_headers, failure, new_request_id, plain_failure
+from docv2.web.state import KEY_CHECK, REQUEST_ID, USER
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("docv2.web.access")
+
+REQUEST_ID_FORM = re.compile(r"req_[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+CLIENT_GONE = 499
+"""Logged where the client closed the connection before its answer, as nginx does. Nobody receives it."""
+
+
+@web.middleware
+async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The outermost layer: whatever happens inside, one answer in our shape and one line in the log."""
+    sent = request.headers.get("X-Request-ID", "")
+    request_id = sent if REQUEST_ID_FORM.fullmatch(sent) else new_request_id()
+    request[REQUEST_ID] = request_id
+    logs.request_id.set(request_id)
+    begin = time.perf_counter()
+    status = CLIENT_GONE
+    try:
+        response = await _answered(request, handler)
+        status = response.status
+        return response
+    finally:
+        _log_access(request, status, time.perf_counter() - begin)
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The handler's answer, or the error that it raised as one."""
+    request_id, task_id = request[REQUEST_ID], request.match_info.get("task_id")
+    try:
+        return await handler(request)
+    except (RequestError, Unavailable) as error:
+        return failure(error, request_id, task_id=task_id)
+    except web.HTTPNotFound:
+        return failure(NotFound("There is nothing at this address"), request_id)
+    except web.HTTPMethodNotAllowed as error:
+        response = failure(MethodNotAllowed("This address does not take that method"), request_id)
+        response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except web.HTTPException as error:
+        kind = "validation_error" if 400 <= error.status < 500 else "system_error"
+        return plain_failure(error.status, error.reason, kind, request_id)
+    except ConnectionError:
+        raise  # the client is gone; there is nobody to answer
+    except Exception:
+        # Anything else is a mistake of ours. The log has all of it, the client only the id to ask about it by.
+        log.exception("unexpected error")
+        return failure(DocV2Error("Internal server error"), request_id, task_id=task_id)
+
+
+async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+    """Called by aiohttp right before the headers of any answer leave."""
+    complete_headers(response.headers, request.get(REQUEST_ID) or new_request_id())
+
+
+def for_users(handler: Handler) -> Handler:
+    """Let only those in who send valid credentials; the handler finds the user under USER."""
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+        credentials = credentials.strip()
+        if scheme.lower() != "bearer" or not credentials:
+            raise Unauthenticated("This needs credentials: Authorization: Bearer <API key>")
+        if not credentials.startswith(PREFIX):
+            raise Unauthenticated("The credentials are not valid")
+        request[USER] = await request.app[KEY_CHECK].user(credentials)
+        return await handler(request)
+
+    return checked
+
+
+def _log_access(request: web.Request, status: int, seconds: float) -> None:
+    resource = request.match_info.route.resource
+    user = request.get(USER)
+    fields = {
+        "method": request.method,
+        # An address that we do not have is the client's own text; cut, and escaped by the formatter.
+        "route": resource.canonical if resource else request.rel_url.raw_path[:200],
+        "status": status,
+        "milliseconds": round(seconds * 1000, 1),
+        "client": request.remote,
+        "user_id": user.user_id if user else None,
+    }
+    # Polls are most requests and say the least.
+    level = logging.DEBUG if status == 200 and request.method in ("GET", "HEAD") else logging.INFO
+    access.log(level, "request answered", extra={name: value for name, value in fields.items() if value is not None})

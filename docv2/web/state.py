@@ -1,0 +1,20 @@
+"""What handlers find on the application and on the request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from docv2.accounts.keys import KeyCheck
+from docv2.store.base import User
+
+if TYPE_CHECKING:
+    from docv2.bootstrap import Services
+
+SERVICES: web.AppKey[Services] = web.AppKey("services")
+KEY_CHECK = web.AppKey("key_check", KeyCheck)
+
+REQUEST_ID = web.RequestKey("request_id", str)
+USER = web.RequestKey("user", User)
+"""Whoever sent the request; only on routes that ask for credentials."""

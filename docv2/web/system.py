@@ -1,0 +1,166 @@
+"""The routes about the service itself: models, health, version."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+import docv2
+from docv2.errors import Unavailable
+from docv2.store.base import QueueDepth
+from docv2.views import MemoryUsage, memory_usage
+from docv2.web.answers import answer
+from docv2.web.state import SERVICES
+from docv2.worker.gate import Level
+
+if TYPE_CHECKING:
+    from docv2.bootstrap import Services
+
+
+@dataclass(frozen=True, slots=True)
+class VersionBody:
+    """Which docv2 this is."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model as listed."""
+
+    id: str
+    name: str
+    vision_capable: bool
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDefaults:
+    """What a task of a model gets unless its request says otherwise."""
+
+    temperature: float
+    max_tokens: int
+    vision_capable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsBody:
+    """The models that documents can be sent to."""
+
+    models: tuple[ListedModel, ...]
+    default_model: str
+    """Empty where no endpoint has listed a model yet."""
+    vision_models: tuple[str, ...]
+    model_configs: dict[str, ModelDefaults]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthBody:
+    """How the service is."""
+
+    status: str
+    """`healthy`; `degraded`, which works but not as it should; or `unhealthy`."""
+    version: str
+    timestamp: float
+    services: dict[str, bool]
+    memory_usage: MemoryUsage
+    active_tasks: int
+    queue_length: int
+    reasons: tuple[str, ...]
+    """Why it is not healthy, in words."""
+
+
+async def version(_: web.Request) -> web.Response:
+    """Which docv2 this is."""
+    return answer(VersionBody(docv2.__version__))
+
+
+async def models(request: web.Request) -> web.Response:
+    """The models, and what each is asked with by default."""
+    services = request.app[SERVICES]
+    config = services.config.current
+    listed = services.catalog.models()
+    default = services.catalog.default(config.admin_model)
+    return answer(
+        ModelsBody(
+            models=tuple(
+                ListedModel(model.id, model.name, model.vision, ("vision", "text") if model.vision else ("text",))
+                for model in listed
+            ),
+            default_model=default.id if default else "",
+            vision_models=tuple(model.id for model in listed if model.vision),
+            model_configs={
+                model.id: ModelDefaults(config.temperature, config.max_tokens, model.vision) for model in listed
+            },
+        )
+    )
+
+
+async def health(request: web.Request) -> web.Response:
+    """Whether documents are taken and answered. 503 where the service should get no traffic."""
+    services = request.app[SERVICES]
+    depth = await _depth(services)
+    stored = await _storage_works(services)
+    broken = [
+        why
+        for why, holds in (
+            ("The database cannot be read", depth is None),
+            ("The file storage cannot be written", not stored),
+            ("The server is shutting down", services.pool.draining),
+        )
+        if holds
+    ]
+    impaired = _impairments(services)
+    body = HealthBody(
+        status="unhealthy" if broken else "degraded" if impaired else "healthy",
+        version=docv2.__version__,
+        timestamp=time.time(),
+        services={
+            "database": depth is not None,
+            "storage": stored,
+            "models": bool(services.catalog.models()),
+            "api_v2": services.config.current.enabled and not services.pool.draining,
+        },
+        memory_usage=memory_usage(services.gate.memory),
+        active_tasks=depth.running if depth else 0,
+        queue_length=depth.waiting if depth else 0,
+        reasons=(*broken, *impaired),
+    )
+    return answer(body, status=503 if broken else 200)
+
+
+def _impairments(services: Services) -> list[str]:
+    """What an operator should look at though the service works."""
+    config, catalog, gate = services.config.current, services.catalog, services.gate
+    reasons = []
+    if not config.enabled:
+        reasons.append("API v2 is disabled")
+    if gate.level >= Level.WARNING:
+        reasons.append(f"Memory is short: {gate.memory.used_percent:g} % in use")
+    if not services.settings.openai_base_urls:
+        reasons.append("No model endpoint is configured: the embedded reader answers")
+    elif not catalog.complete:
+        reasons.append("A model endpoint has not listed its models yet")
+    elif config.admin_model and not catalog.get(config.admin_model):
+        reasons.append(f"The default model {config.admin_model} is not listed by any endpoint")
+    if catalog.health.blocked():
+        reasons.append("A model endpoint is failing; its tasks wait")
+    return reasons
+
+
+async def _depth(services: Services) -> QueueDepth | None:
+    try:
+        return await services.store.depth()
+    except Unavailable:
+        return None
+
+
+async def _storage_works(services: Services) -> bool:
+    try:
+        await services.storage.check()
+    except Unavailable:
+        return False
+    return True

@@ -140,7 +140,11 @@ class Part:
     level: int
     """0 asks about pages; each level above combines the answers of the one below."""
     number: int
-    """0-based within its level."""
+    """Orders the parts of one level that begin on the same page."""
+    scope: str
+    """What it covers, in a word that is the same in every plan: the key of a part within its level."""
+    whole_pages: bool
+    """Whether the pages it covers are covered whole, and not a piece of one only."""
     first_page: int
     last_page: int
     model: str

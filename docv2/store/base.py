@@ -58,9 +58,12 @@ class QueueDepth:
 class Store(Protocol):
     """The durable queue and the accounts.
 
-    Every write is on disk (fsync) when its coroutine returns. Writes under a Claim raise ClaimLost and change nothing
-    unless the task still runs under that claim. A database that cannot be written or read now raises Unavailable; a
-    full disk DiskFull.
+    Every write is on disk (fsync) when its coroutine returns, but for those that promise nothing to anyone: claim,
+    report, measure and key_used outlive the process at once, and a power cut from the next other write on, at which
+    they are flushed before it. Writes under a Claim raise ClaimLost and change nothing unless the task still runs under
+    that claim. A database that cannot be written or read now raises Unavailable, a full disk DiskFull; but a worker's
+    writes (claim, those under a Claim, measure, save_note) are tried until they are done or the store closes, for there
+    is nothing better to do with a result than to keep it.
     """
 
     async def close(self) -> None:
@@ -114,7 +117,7 @@ class Store(Protocol):
         ...
 
     async def parts(self, task_id: str) -> list[Part]:
-        """The parts answered so far, by level and number."""
+        """The parts answered so far, by level and first page."""
         ...
 
     async def complete(self, claim: Claim, result: Result) -> None:

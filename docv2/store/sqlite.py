@@ -29,7 +29,7 @@ from docv2.errors import ClaimLost, Conflict, StartError
 from docv2.store.base import ApiKey, QueueDepth, Recovery, User
 from docv2.store.engine import DRIVER, ERRORS, connect_reader, connect_writer, is_safe_beside_writer, translate
 from docv2.store.migrate import inspect, migrate
-from docv2.store.writer import Command, T, Writer
+from docv2.store.writer import Command, Kind, T, Writer
 from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Task, TaskStatus
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class SQLiteStore:
     # -- the queue ----------------------------------------------------------------------------------------------------
     async def enqueue(self, new: NewTask) -> Task:
         """Accept a task at the tail of the queue; Conflict where its id is known already."""
-        rows = await self._write(partial(_fetch, "enqueue", {**asdict(new), "now": time.time()}))
+        rows = await self._request(partial(_fetch, "enqueue", {**asdict(new), "now": time.time()}))
         if not rows:
             raise Conflict("This task exists already.")
         return _task(rows[0])
@@ -121,7 +121,7 @@ class SQLiteStore:
         A caller that is cancelled meanwhile gives the task back.
         """
         values = {"owner": owner, "blocked_models": list(blocked_models), "now": time.time()}
-        claiming = self._writer.submit(partial(_fetch, "claim", values), until_done=True)
+        claiming = self._writer.submit(Kind.NOTE, partial(_fetch, "claim", values))
         try:
             rows = await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -142,27 +142,25 @@ class SQLiteStore:
 
     async def release(self, claim: Claim, *, not_before: float = 0.0, upstream_failed: bool = False) -> None:
         """Put a running task back in its place, keeping its finished steps."""
-        await self._write_claimed("release", claim, {"not_before": not_before, "upstream_failed": upstream_failed})
+        await self._result("release", claim, {"not_before": not_before, "upstream_failed": upstream_failed})
 
     async def report(
         self, claim: Claim, *, stage: Stage, progress: float, pages_done: int, pages_total: int | None
     ) -> None:
         """Say how far a running task is."""
         values = {"stage": stage, "progress": progress, "pages_done": pages_done, "pages_total": pages_total}
-        await self._write_claimed("report", claim, values)
+        await self._writer.submit(Kind.NOTE, partial(_claimed, "report", _fenced(claim, values), "", []))
 
     async def save_pages(
         self, claim: Claim, pages: Sequence[Page], *, progress: float, pages_total: int | None
     ) -> None:
         """Keep pages as read, one finished step."""
         values = {"progress": progress, "pages_total": pages_total}
-        await self._write_claimed("save_pages", claim, values, "save_page", pages)
+        await self._result("save_pages", claim, values, "save_page", pages)
 
     async def save_part(self, claim: Claim, part: Part, *, stage: Stage, progress: float) -> None:
         """Keep the answer to one part, one finished step."""
-        await self._write_claimed(
-            "save_part", claim, {"stage": stage, "progress": progress}, "save_part_answer", [part]
-        )
+        await self._result("save_part", claim, {"stage": stage, "progress": progress}, "save_part_answer", [part])
 
     async def pages(self, task_id: str) -> list[Page]:
         """The pages read so far, in order."""
@@ -170,27 +168,30 @@ class SQLiteStore:
         return [Page(**{**dict(row), "source": PageSource(row["source"])}) for row in rows]
 
     async def parts(self, task_id: str) -> list[Part]:
-        """The parts answered so far, by level and number."""
+        """The parts answered so far, by level and first page."""
         rows = await self._read_list("parts", task_id=task_id)
-        return [Part(**{**dict(row), "notes": tuple(json.loads(row["notes"]))}) for row in rows]
+        return [
+            Part(**{**dict(row), "whole_pages": bool(row["whole_pages"]), "notes": tuple(json.loads(row["notes"]))})
+            for row in rows
+        ]
 
     async def complete(self, claim: Claim, result: Result) -> None:
         """End a running task with its answer."""
-        await self._write_claimed("complete", claim, {"result": asdict(result)})
+        await self._result("complete", claim, {"result": asdict(result)})
 
     async def fail(self, claim: Claim, error: str, error_type: str) -> None:
         """End a running task with an error."""
-        await self._write_claimed("fail", claim, {"error": error, "error_type": error_type})
+        await self._result("fail", claim, {"error": error, "error_type": error_type})
 
     async def cancel(self, task_id: str, *, error: str, error_type: str) -> Task | None:
         """End a waiting or running task as failed, whoever owns it; answers the task as it was just before."""
         values = {"task_id": task_id, "error": error, "error_type": error_type, "now": time.time()}
-        return await self._write(partial(_cancel, values))
+        return await self._request(partial(_cancel, values))
 
     async def recover(self, *, crash_limit: int, error: str, error_type: str) -> Recovery:
         """At start, with no other server alive: return running tasks to their place and count their crash."""
         values = {"crash_limit": crash_limit, "error": error, "error_type": error_type, "now": time.time()}
-        return await self._write(partial(_recover, values))
+        return await self._request(partial(_recover, values))
 
     async def position(self, place: int) -> int:
         """Rank among the waiting tasks: 1 is next."""
@@ -210,7 +211,7 @@ class SQLiteStore:
         """Remove tasks that ended before a time (Unix seconds); answers their ids."""
         removed: list[str] = []
         while True:
-            rows = await self._write(partial(_fetch, "expire", {"ended_before": ended_before, "bite": EXPIRE_BITE}))
+            rows = await self._request(partial(_fetch, "expire", {"ended_before": ended_before, "bite": EXPIRE_BITE}))
             removed += [row["task_id"] for row in rows]
             if len(rows) < EXPIRE_BITE:
                 return removed
@@ -224,7 +225,7 @@ class SQLiteStore:
     async def measure(self, kind: str, name: str, amount: float, seconds_or_bytes: float) -> None:
         """Add a measurement: `amount` pages of `name` took that many seconds or bytes."""
         values = {"kind": kind, "name": name, "pages": amount, "total": seconds_or_bytes, "now": time.time()}
-        await self._writer.submit(partial(_count, "measure", values), until_done=True)
+        await self._writer.submit(Kind.NOTE, partial(_count, "measure", values))
 
     async def rates(self, kind: str) -> dict[str, float]:
         """Mean seconds or bytes per page by name."""
@@ -233,7 +234,7 @@ class SQLiteStore:
     async def save_note(self, kind: str, name: str, value: JSONObject) -> None:
         """Keep a small fact."""
         values = {"kind": kind, "name": name, "value": value, "now": time.time()}
-        await self._writer.submit(partial(_count, "save_note", values), until_done=True)
+        await self._writer.submit(Kind.RESULT, partial(_count, "save_note", values))
 
     async def notes(self, kind: str) -> dict[str, JSONObject]:
         """All facts of a kind by name."""
@@ -242,7 +243,7 @@ class SQLiteStore:
     # -- accounts -----------------------------------------------------------------------------------------------------
     async def add_user(self, user: User) -> None:
         """Add a user; Conflict where the e-mail is taken."""
-        if not await self._write(partial(_count, "add_user", asdict(user))):
+        if not await self._request(partial(_count, "add_user", asdict(user))):
             raise Conflict("A user with this e-mail exists already.")
 
     async def user_by_email(self, email: str) -> User | None:
@@ -256,7 +257,7 @@ class SQLiteStore:
 
     async def add_key(self, key: ApiKey, sha256: str) -> None:
         """Add a key by the SHA-256 of its text."""
-        if not await self._write(partial(_count, "add_key", {**asdict(key), "sha256": sha256})):
+        if not await self._request(partial(_count, "add_key", {**asdict(key), "sha256": sha256})):
             raise Conflict("This key exists already.")
 
     async def user_by_key(self, sha256: str) -> tuple[User, ApiKey, str] | None:
@@ -270,33 +271,27 @@ class SQLiteStore:
 
     async def revoke_key(self, key_id: str) -> bool:
         """Revoke a key; False where there is no such unrevoked key."""
-        return await self._write(partial(_count, "revoke_key", {"key_id": key_id, "now": time.time()})) > 0
+        return await self._request(partial(_count, "revoke_key", {"key_id": key_id, "now": time.time()})) > 0
 
     async def key_used(self, key_id: str, when: float) -> None:
         """Note when a key was used last (Unix seconds)."""
-        await self._write(partial(_count, "key_used", {"key_id": key_id, "when": when}))
+        await self._writer.submit(Kind.NOTE, partial(_count, "key_used", {"key_id": key_id, "when": when}))
 
     # -- ways to the database -----------------------------------------------------------------------------------------
-    async def _write(self, command: Command[T]) -> T:
-        return await self._writer.submit(command)
+    async def _request(self, command: Command[T]) -> T:
+        return await self._writer.submit(Kind.REQUEST, command)
 
-    async def _write_claimed(
-        self,
-        name: str,
-        claim: Claim,
-        values: Values,
-        steps_name: str | None = None,
-        steps: Sequence[Page | Part] = (),
+    async def _result(
+        self, name: str, claim: Claim, values: Values, step: str = "", steps: Sequence[Page | Part] = ()
     ) -> None:
-        """A worker's write: under its claim, and tried until it is done, for a result must not be lost."""
-        values = {**asdict(claim), **values, "now": time.time()}
-        rows = [{"task_id": claim.task_id, **asdict(step)} for step in steps]
-        await self._writer.submit(partial(_claimed, name, values, steps_name, rows), until_done=True)
+        """A worker's write: only under its claim, and tried until it is done, for it must not be lost."""
+        rows = [{"task_id": claim.task_id, **asdict(one)} for one in steps]
+        await self._writer.submit(Kind.RESULT, partial(_claimed, name, _fenced(claim, values), step, rows))
 
     async def _read(self, name: str, **values: Any) -> list[sqlite3.Row]:
         """A read short enough to be made right here."""
         if self._reader is None:
-            return await self._writer.submit(partial(_fetch, name, values), is_read=True)
+            return await self._writer.submit(Kind.READ, partial(_fetch, name, values))
         try:
             return _fetch(name, values, self._reader)
         except ERRORS as error:
@@ -305,7 +300,7 @@ class SQLiteStore:
     async def _read_list(self, name: str, **values: Any) -> list[sqlite3.Row]:
         """A read that may be long."""
         if self._lists is None:
-            return await self._writer.submit(partial(_fetch, name, values), is_read=True)
+            return await self._writer.submit(Kind.READ, partial(_fetch, name, values))
         try:
             return list(await self._lists.execute_fetchall(QUERIES[name], _bind(values)))
         except ERRORS as error:
@@ -340,13 +335,15 @@ def _count(name: str, values: Values, connection: sqlite3.Connection) -> int:
     return connection.execute(QUERIES[name], _bind(values)).rowcount
 
 
-def _claimed(
-    name: str, values: Values, rows_name: str | None, rows: list[Values], connection: sqlite3.Connection
-) -> None:
+def _fenced(claim: Claim, values: Values) -> Values:
+    return {**asdict(claim), **values, "now": time.time()}
+
+
+def _claimed(name: str, values: Values, step: str, rows: list[Values], connection: sqlite3.Connection) -> None:
     if not _count(name, values, connection):
         raise ClaimLost(f"task {values['task_id']} is no longer this attempt's")
-    if rows_name is not None:
-        connection.executemany(QUERIES[rows_name], map(_bind, rows))
+    for row in rows:
+        _count(step, row, connection)
 
 
 def _cancel(values: Values, connection: sqlite3.Connection) -> Task | None:

@@ -81,13 +81,15 @@ WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 
 -- name: save_part_answer
 -- A part that is answered again replaces itself.
 INSERT INTO parts
-    (task_id, level, number, first_page, last_page, model, content, finish_reason, prompt_tokens, completion_tokens, notes)
+    (task_id, level, number, scope, whole_pages, first_page, last_page, model, content, finish_reason, prompt_tokens,
+     completion_tokens, notes)
 VALUES
-    (:task_id, :level, :number, :first_page, :last_page, :model, :content, :finish_reason, :prompt_tokens,
-     :completion_tokens, :notes)
-ON CONFLICT (task_id, level, number) DO UPDATE SET
-    first_page = excluded.first_page, last_page = excluded.last_page, model = excluded.model,
-    content = excluded.content, finish_reason = excluded.finish_reason, prompt_tokens = excluded.prompt_tokens,
+    (:task_id, :level, :number, :scope, :whole_pages, :first_page, :last_page, :model, :content, :finish_reason,
+     :prompt_tokens, :completion_tokens, :notes)
+ON CONFLICT (task_id, level, scope) DO UPDATE SET
+    number = excluded.number, whole_pages = excluded.whole_pages, first_page = excluded.first_page,
+    last_page = excluded.last_page, model = excluded.model, content = excluded.content,
+    finish_reason = excluded.finish_reason, prompt_tokens = excluded.prompt_tokens,
     completion_tokens = excluded.completion_tokens, notes = excluded.notes
 
 -- name: pages
@@ -95,9 +97,11 @@ ON CONFLICT (task_id, level, number) DO UPDATE SET
 SELECT number, source, reason, chars, picture_width, picture_height FROM pages WHERE task_id = :task_id ORDER BY number
 
 -- name: parts
--- Likewise.
-SELECT level, number, first_page, last_page, model, content, finish_reason, prompt_tokens, completion_tokens, notes
-FROM parts WHERE task_id = :task_id ORDER BY level, number
+-- A task has few parts, so sorting them costs nothing either.
+SELECT
+    level, number, scope, whole_pages, first_page, last_page, model, content, finish_reason, prompt_tokens,
+    completion_tokens, notes
+FROM parts WHERE task_id = :task_id ORDER BY level, first_page, number
 
 -- name: complete
 -- Conditional on the claim: an attempt that was cancelled or replaced must not overwrite what came after it.

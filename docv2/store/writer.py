@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
 
@@ -31,15 +33,30 @@ PAUSE = 0.5
 """Seconds between tries while the disk is full or failing."""
 
 
-class _Job:
-    __slots__ = ("command", "deadline", "error", "future", "is_read", "result", "until_done")
+class Kind(Enum):
+    """What the caller of a command needs."""
 
-    def __init__(self, command: Command[Any], future: asyncio.Future[Any], *, until_done: bool, is_read: bool) -> None:
+    REQUEST = auto()
+    """A client waits. On disk before it is acknowledged; Unavailable where someone else locks the database for longer
+    than PATIENCE."""
+    RESULT = auto()
+    """Work that must not be lost, of a caller with nothing better to do. On disk before it is acknowledged; tried again
+    until it is done or the store closes."""
+    NOTE = auto()
+    """Nobody is promised anything. Tried again like a RESULT, and survives the death of the process, but it is the next
+    REQUEST or RESULT that brings it to the disk: the log is flushed in order."""
+    READ = auto()
+    """Runs outside of the transaction."""
+
+
+class _Job:
+    __slots__ = ("command", "deadline", "error", "future", "kind", "result")
+
+    def __init__(self, kind: Kind, command: Command[Any], future: asyncio.Future[Any]) -> None:
+        self.kind = kind
         self.command = command
         self.future = future
-        self.until_done = until_done
-        self.is_read = is_read
-        self.deadline = time.monotonic() + PATIENCE
+        self.deadline = time.monotonic() + (PATIENCE if kind is Kind.REQUEST else math.inf)
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -57,19 +74,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, command: Command[T], *, until_done: bool = False, is_read: bool = False) -> asyncio.Future[T]:
-        """Run a command in the next transaction; the future is done once that is on disk, or failed.
+    def submit(self, kind: Kind, command: Command[T]) -> asyncio.Future[T]:
+        """Run a command in the next transaction; the future is done once that is committed, or has failed.
 
-        Handed in is handed in: cancelling the future does not take the command back. Where the database cannot be
-        written, the future fails with Unavailable, after PATIENCE seconds if it is merely locked. `until_done` is for
-        work whose result must not be lost and whose caller has nothing better to do: it is tried again until it
-        succeeds or the store closes. `is_read` runs outside of the transaction.
+        Handed in is handed in: cancelling the future does not take the command back.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._closing_until is not None:
             future.set_exception(Unavailable("docv2 is shutting down."))
         else:
-            self._jobs.put(_Job(command, future, until_done=until_done, is_read=is_read))
+            self._jobs.put(_Job(kind, command, future))
         return cast("asyncio.Future[T]", future)
 
     async def close(self) -> None:
@@ -109,17 +123,19 @@ class Writer:
 
     def _work(self, jobs: list[_Job]) -> list[_Job]:
         """Answer the jobs; return those to be tried again."""
-        reads = [job for job in jobs if job.is_read]
+        reads = [job for job in jobs if job.kind is Kind.READ]
         for job in reads:
             try:
                 job.result = job.command(self._connection)
-            except Exception as error:  # its caller's to handle
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's to handle
                 job.error = _told(error)
         self._answer(reads)
-        writes = [job for job in jobs if not job.is_read]
+        writes = [job for job in jobs if job.kind is not Kind.READ]
         if not writes:
             return []
+        is_durable = any(job.kind is not Kind.NOTE for job in writes)
         try:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             for job in writes:
                 self._execute(job)
@@ -163,7 +179,7 @@ class Writer:
         now = time.monotonic()
         may_repeat = error_code(error) in OUTAGE and (self._closing_until is None or now < self._closing_until)
         is_busy = error_code(error) in BUSY
-        again = [job for job in jobs if may_repeat and (job.until_done or (is_busy and now < job.deadline))]
+        again = [job for job in jobs if may_repeat and now < job.deadline and (is_busy or job.kind is not Kind.REQUEST)]
         self._fail([job for job in jobs if job not in again], error)
         if again and not is_busy:
             time.sleep(PAUSE)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 from docv2.errors import DocV2Error
+from docv2.llm.catalog import Catalog
 from docv2.storage.base import Storage
 from docv2.store.base import Store
 from docv2.worker.folders import WorkFolders
@@ -15,6 +16,9 @@ from docv2.worker.folders import WorkFolders
 log = logging.getLogger(__name__)
 
 EXPIRE_SECONDS = 60.0
+CATALOG_SECONDS = 60.0
+CATALOG_SECONDS_UNKNOWN = 5.0
+"""Between looks at the endpoints' models; sooner while one has never answered."""
 
 
 async def expire(store: Store, storage: Storage, folders: WorkFolders, *, retention_seconds: float) -> None:
@@ -41,3 +45,9 @@ async def sweep(store: Store, storage: Storage, folders: WorkFolders) -> None:
         log.info("removed the files of %d tasks that no longer need them", len(names - needed))
 
 
+async def refresh_catalog(catalog: Catalog, wake: Callable[[], None]) -> None:
+    """Look again and again at what the endpoints offer, until cancelled."""
+    while True:
+        await catalog.refresh()
+        wake()
+        await asyncio.sleep(CATALOG_SECONDS if catalog.complete else CATALOG_SECONDS_UNKNOWN)

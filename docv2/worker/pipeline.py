@@ -5,31 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
+from pathlib import Path
 
 from docv2.config import RuntimeConfig
 from docv2.documents import MediaType, Page, PageSource
 from docv2.errors import (
     CannotSee,
     ClaimLost,
+    ContextExceeded,
     Crashed,
     DocumentError,
-    DocV2Error,
-    OutOfTime,
     ParserDied,
     TaskError,
+    Unavailable,
     UpstreamUnavailable,
 )
 from docv2.events import Changes
 from docv2.extract.base import read
 from docv2.llm.catalog import Catalog, Model
-from docv2.llm.client import Client, Reply
 from docv2.llm.health import EndpointHealth
 from docv2.sandbox import Sandbox
 from docv2.storage.base import Storage
 from docv2.store.base import Store
-from docv2.tasks import Part, Result, Stage, Task
+from docv2.tasks import Result, Task
+from docv2.worker.asking import READING_SHARE, Asking
+from docv2.worker.clock import StepClock, step_clock
 from docv2.worker.folders import WorkFolders
 
 log = logging.getLogger(__name__)
@@ -37,5 +39,155 @@ log = logging.getLogger(__name__)
 READING_TRIES = 2
 """A document whose parser died is read once more, from the page it died on."""
 
-READING_SHARE = 30.0
-"""Percent of the progress that reading makes up."""
+STORE_RETRY_SECONDS = 5.0
+
+
+class Pipeline:
+    """Brings claimed tasks to an end."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        storage: Storage,
+        folders: WorkFolders,
+        sandbox: Sandbox,
+        catalog: Catalog,
+        health: EndpointHealth,
+        config: RuntimeConfig,
+        changes: Changes,
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._folders = folders
+        self._sandbox = sandbox
+        self._catalog = catalog
+        self._health = health
+        self._config = config
+        self._changes = changes
+
+    async def work(self, task: Task) -> None:
+        """Complete a claimed task, fail it, or put it back in its place. Cancelled, it leaves the task as it stands."""
+        try:
+            async with step_clock(self._config.current, task) as clock:
+                result = await self._answer(task, clock)
+            await self._store.complete(task.claim, result)
+        except ClaimLost:
+            log.info("task %s ended meanwhile", task.task_id)
+        except UpstreamUnavailable as error:
+            await self._wait_for_upstream(task, error)
+        except Unavailable as error:
+            log.warning("task %s goes back to its place: %s", task.task_id, error)
+            await self._store.release(task.claim, not_before=time.time() + STORE_RETRY_SECONDS)
+        except TaskError as error:
+            await self._fail(task, error)
+        except Exception:
+            # A defect of ours fails this task and no other.
+            log.exception("Failed: task %s met an internal error", task.task_id)
+            await self._fail(task, Crashed("An internal error ended the task"))
+        else:
+            log.info("task %s completed", task.task_id)
+            await self._storage.delete(task.task_id)
+            await self._folders.remove(task.task_id)
+
+    async def _fail(self, task: Task, error: TaskError) -> None:
+        log.warning("Failed: task %s: %s: %s", task.task_id, error.error_type, error)
+        with suppress(ClaimLost):
+            await self._store.fail(task.claim, error.message, error.error_type)
+
+    async def _wait_for_upstream(self, task: Task, error: UpstreamUnavailable) -> None:
+        """Back to its place until the endpoint may do better; failed, where the endpoint fails on this task alone."""
+        after = self._health.after_failure(task, error)
+        if after.error is not None:
+            await self._fail(task, after.error)
+            return
+        log.warning("task %s waits for its model endpoint: %s", task.task_id, error)
+        with suppress(ClaimLost):
+            await self._store.release(task.claim, not_before=after.not_before, upstream_failed=after.counts)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+    async def _read(self, task: Task, folder: Path, clock: StepClock) -> list[Page]:
+        """All pages, those that an earlier attempt kept included."""
+        pages = await self._kept_pages(task, folder)
+        if len(pages) == task.pages_total:
+            return pages
+        total: int | None = None
+        for tries_left in reversed(range(READING_TRIES)):
+            log.debug("task %s is read from page %d", task.task_id, len(pages) + 1)
+            try:
+                async with self._storage.document(task.task_id) as path:
+                    reading = read(
+                        self._sandbox,
+                        path,
+                        MediaType(task.media_type),
+                        folder,
+                        first_page=len(pages) + 1,
+                        owner=task.task_id,
+                    )
+                    async with aclosing(reading):
+                        async for page, total in reading:
+                            pages.append(page)
+                            share = len(pages) / max(total, len(pages)) if total else 0
+                            await self._store.save_pages(
+                                task.claim, [page], progress=READING_SHARE * share, pages_total=total
+                            )
+                            clock.step()
+                            self._changes.announce(task.task_id)
+                break
+            except ParserDied as error:
+                if not tries_left:
+                    raise Crashed("The program that reads the document died twice on it") from error
+                log.warning("reading task %s again from page %d: %s", task.task_id, len(pages) + 1, error)
+        await self._store.save_pages(task.claim, [], progress=READING_SHARE, pages_total=len(pages))
+        if pages:
+            await self._store.measure("bytes", task.media_type, len(pages), task.size)
+        return pages
+
+    async def _kept_pages(self, task: Task, folder: Path) -> list[Page]:
+        """The pages that an earlier attempt stored, up to the first whose file a power cut took."""
+        pages = await self._store.pages(task.task_id)
+
+        def whole(page: Page) -> bool:
+            text = not page.has_text or page.text_path(folder).is_file()
+            return text and (not page.has_picture or page.picture_path(folder).is_file())
+
+        def kept() -> list[Page]:
+            return [page for number, page in enumerate(pages, 1) if page.number == number and whole(page)]
+
+        found = await asyncio.to_thread(kept)
+        return [page for number, page in enumerate(found, 1) if page.number == number]
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+    async def _answer(self, task: Task, clock: StepClock) -> Result:
+        began = time.monotonic()
+        folder = await self._folders.make(task.task_id)
+        pages = await self._read(task, folder, clock)
+        unread = [page for page in pages if page.source is PageSource.NONE]
+        if len(unread) == len(pages):
+            reason = f": {unread[0].reason}" if unread else ""
+            raise DocumentError(f"No page of the document could be read{reason}")
+        model = self._route(task, pages)
+        while True:
+            endpoint = self._catalog.endpoint(model)
+            asking = Asking(task, pages, folder, model, endpoint, self._health, self._store, self._changes, clock)
+            try:
+                result = await asking.run()
+                break
+            except (CannotSee, ContextExceeded):
+                # What the refusal taught changes the route or the plan; if it changes nothing, it is final.
+                better = self._route(task, pages)
+                if better == model:
+                    raise
+                model = better
+        await self._store.measure("seconds", model.id, len(pages), time.monotonic() - began)
+        return result
+
+    def _route(self, task: Task, pages: Sequence[Page]) -> Model:
+        """The model asked for, or one that sees where pages must be seen. Where none does, the text has to do."""
+        try:
+            needs_vision = any(page.source is PageSource.PICTURE for page in pages)
+            return self._catalog.route(task.model, needs_vision=needs_vision)
+        except CannotSee:
+            if not any(page.has_text for page in pages):
+                raise
+            return self._catalog.route(task.model, needs_vision=False)

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from docv2.config import RuntimeConfig
-from docv2.errors import Unavailable
+from docv2.errors import ClaimLost, Unavailable
 from docv2.events import Changes
 from docv2.llm.health import EndpointHealth
 from docv2.sandbox import Sandbox
@@ -109,7 +110,8 @@ class Pool:
             self._start(task)
 
     def _start(self, task: Task) -> None:
-        self._health.started(task.model)
+        # Here, not where the job first runs: the next claim must already know.
+        self._health.started(task)
         job = asyncio.create_task(self._run(task), name=f"task {task.task_id}")
         self._running[task.task_id] = _Running(task, job)
         self._changes.announce(task.task_id)
@@ -120,17 +122,19 @@ class Pool:
             await self._work(task)
         except asyncio.CancelledError:
             if entry.returning:
-                await self._store.release(task.claim)
+                with suppress(ClaimLost):
+                    await self._store.release(task.claim)
         finally:
-            self._health.finished(task.model)
+            self._health.finished(task)
             del self._running[task.task_id]
             self._changes.announce(task.task_id)
             self.wake()
 
     async def _seconds_to_next(self) -> float | None:
         """Until a backed-off task or a blocked endpoint is due; None while nothing is."""
-        due = [moment for moment in (await self._store.next_retry(), self._health.next_opening()) if moment is not None]
-        return max(0.0, min(due) - time.time()) if due else None
+        moments = (await self._store.next_retry(), self._health.next_opening())
+        due = min((moment for moment in moments if moment is not None), default=None)
+        return None if due is None else max(0.0, due - time.time())
 
     # -- memory -------------------------------------------------------------------------------------------------------
     async def watch_memory(self) -> None:

@@ -135,6 +135,8 @@ CREATE TABLE parts (
     task_id TEXT NOT NULL REFERENCES tasks (task_id) ON DELETE CASCADE,
     level INTEGER NOT NULL,
     number INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    whole_pages INTEGER NOT NULL CHECK (whole_pages IN (0, 1)),
     first_page INTEGER NOT NULL,
     last_page INTEGER NOT NULL,
     model TEXT NOT NULL,
@@ -143,7 +145,7 @@ CREATE TABLE parts (
     completion_tokens INTEGER NOT NULL,
     notes TEXT NOT NULL CHECK (json_valid(notes)),
     content TEXT NOT NULL,
-    PRIMARY KEY (task_id, level, number)
+    PRIMARY KEY (task_id, level, scope)
 ) STRICT;
 
 -- NOCASE: an e-mail address is one account, however it is typed.

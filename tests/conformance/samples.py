@@ -69,6 +69,8 @@ def part(number: int, level: int = 0, **changes: Any) -> Part:
     values = {
         "level": level,
         "number": number,
+        "scope": f"{number + 1}-{number + 1}",
+        "whole_pages": True,
         "first_page": number + 1,
         "last_page": number + 1,
         "model": "model-a",

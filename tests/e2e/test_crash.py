@@ -20,7 +20,9 @@ def echo(call: Call) -> str:
     return f"answer to {call.text.count('word')} words"
 
 
-async def test_every_task_survives_many_kills_and_ends_once_in_order(server: Server, endpoint: ScriptedEndpoint) -> None:
+async def test_every_task_survives_many_kills_and_ends_once_in_order(
+    server: Server, endpoint: ScriptedEndpoint
+) -> None:
     endpoint.otherwise = answer(echo)
     server.settings["API_V2_MAX_CONCURRENT"] = "3"
     await server.start()
@@ -45,7 +47,9 @@ async def test_every_task_survives_many_kills_and_ends_once_in_order(server: Ser
         assert body["result"]["content"].startswith("answer to")
     rows = server.query("SELECT task_id, status, attempt FROM tasks ORDER BY place")
     assert {task_id for task_id, _, _ in rows} >= set(accepted)
-    assert all(status == "completed" for _, status, _ in rows), "nor is a task that was stored but never acknowledged lost"
+    assert all(status == "completed" for _, status, _ in rows), (
+        "nor is a task that was stored but never acknowledged lost"
+    )
     started = server.query("SELECT place FROM tasks ORDER BY started_at")
     assert started == sorted(started), "first attempts begin in the order of acceptance"
     in_flight = 3 * ROUNDS
@@ -74,7 +78,9 @@ async def test_a_running_task_is_back_and_going_at_once(server: Server, endpoint
     assert len(endpoint.calls) == 3
 
 
-async def test_the_third_crash_without_a_finished_step_ends_the_task(server: Server, endpoint: ScriptedEndpoint) -> None:
+async def test_the_third_crash_without_a_finished_step_ends_the_task(
+    server: Server, endpoint: ScriptedEndpoint
+) -> None:
     endpoint.otherwise = hang()
     await server.start()
     poison = await server.submit(b"poison")

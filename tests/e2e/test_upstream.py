@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp import web
 
 from tests.documents import png
 from tests.e2e.server import Server
@@ -10,6 +11,7 @@ from tests.endpoint import (
     TEXT_MODEL,
     VISION_MODEL,
     Behaviour,
+    Call,
     ScriptedEndpoint,
     answer,
     endless_body,
@@ -44,15 +46,26 @@ PASSING: dict[str, Behaviour] = {
 }
 
 
-@pytest.mark.parametrize("failure", PASSING)
-async def test_a_passing_failure_is_waited_out(server: Server, endpoint: ScriptedEndpoint, failure: str) -> None:
-    endpoint.script(PASSING[failure])
-    endpoint.otherwise = answer("the true answer")
+async def test_every_passing_failure_is_waited_out(server: Server, endpoint: ScriptedEndpoint) -> None:
+    failed: set[str] = set()
+
+    async def fail_once(call: Call) -> web.StreamResponse:
+        name = next(name for name in PASSING if f"[{name}]" in call.text)
+        if name in failed:
+            return await answer(f"the true answer to {name}")(call)
+        failed.add(name)
+        return await PASSING[name](call)
+
+    endpoint.otherwise = fail_once
+    server.settings["API_V2_MAX_CONCURRENT"] = "20"
     await server.start()
-    body = await server.finished(await server.submit(b"some text"))
-    assert body["status"] == "completed", body
-    assert body["result"]["content"] == "the true answer"
-    assert len(endpoint.calls) == 2
+    tasks = {name: await server.submit(f"[{name}]".encode()) for name in PASSING}
+    for name, task_id in tasks.items():
+        body = await server.finished(task_id)
+        assert body["status"] == "completed", (name, body)
+        assert body["result"]["content"] == f"the true answer to {name}"
+    assert failed == set(PASSING)
+    assert len(endpoint.calls) == 2 * len(PASSING), "one failed call and one good one each"
 
 
 async def test_while_the_endpoint_fails_the_task_waits_and_says_why(server: Server, endpoint: ScriptedEndpoint) -> None:

@@ -1,0 +1,194 @@
+"""From settings to running services: the only place that picks implementations, and opens and closes them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from docv2 import config as configuration
+from docv2.config import RuntimeConfig
+from docv2.errors import Crashed
+from docv2.estimate import Estimator
+from docv2.events import Changes
+from docv2.extract.base import READERS
+from docv2.intake import Intake
+from docv2.llm.catalog import Catalog, endpoints_of
+from docv2.llm.embedded.server import EmbeddedReader
+from docv2.llm.health import EndpointHealth
+from docv2.llm.learned import Learned
+from docv2.sandbox import Sandbox
+from docv2.settings import Settings
+from docv2.storage.base import Storage
+from docv2.storage.local import LocalStorage
+from docv2.store.base import Store
+from docv2.store.lock import instance_lock
+from docv2.store.sqlite import SQLiteStore
+from docv2.worker import maintenance
+from docv2.worker.folders import WorkFolders
+from docv2.worker.gate import Gate, total_memory
+from docv2.worker.pipeline import Pipeline
+from docv2.worker.pool import Pool
+
+log = logging.getLogger(__name__)
+
+DATABASE = "docv2.db"
+
+CRASH_LIMIT = 3
+"""Server deaths on one task, without a finished step in between, after which it fails."""
+
+FIRST_LOOK_SECONDS = 1.0
+"""A start waits so long for the endpoints' models; then it goes on with what it knew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that runs, ready to use."""
+
+    settings: Settings
+    config: RuntimeConfig
+    store: Store
+    storage: Storage
+    catalog: Catalog
+    health: EndpointHealth
+    gate: Gate
+    pool: Pool
+    changes: Changes
+    estimate: Estimator
+    intake: Intake
+    embedded: bool
+    """No endpoint is configured: the embedded reader answers."""
+
+
+@asynccontextmanager
+async def store_beside_server(settings: Settings) -> AsyncIterator[SQLiteStore]:
+    """The database alone, beside a server that may be running: for the command line."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with await SQLiteStore.open(settings.data_dir / DATABASE, checkpoints=False) as store:
+        yield store
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Services]:
+    """Open everything, take up the work of the run before, and start working. StartError where something is wrong."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(instance_lock(settings.data_dir))
+        store = await stack.enter_async_context(await SQLiteStore.open(settings.data_dir / DATABASE))
+        storage = LocalStorage(settings.data_dir / "files")
+        folders = WorkFolders(settings.data_dir / "work")
+        runtime = RuntimeConfig(configuration.from_settings(settings, total_memory=total_memory()))
+        sandbox = Sandbox(
+            memory_limit=settings.parser_memory * 1024**2,
+            step_seconds=runtime.current.timeout,
+            preload=sorted(set(READERS.values())),
+        )
+        await sandbox.start()
+        stack.push_async_callback(sandbox.close)
+
+        urls, keys = settings.openai_base_urls, [key.get_secret_value() for key in settings.openai_keys]
+        embedded = not urls
+        if embedded:
+            reader = await stack.enter_async_context(EmbeddedReader(sandbox, settings.data_dir / "reader"))
+            urls, keys = (reader.base_url,), [reader.key]
+            log.warning("no model endpoint is configured: the embedded reader answers (set OPENAI_API_BASE_URLS)")
+        learned = Learned(store)
+        endpoints = endpoints_of(urls, keys, learned)
+        for endpoint in endpoints:
+            await stack.enter_async_context(endpoint)
+        catalog = Catalog(endpoints, store, learned, preferred=lambda: runtime.current.admin_model)
+        health = EndpointHealth(catalog)
+        await catalog.load()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_SECONDS):
+                await catalog.refresh()
+
+        changes = Changes()
+        stack.callback(changes.close)
+        gate = Gate(warning=settings.memory_warning, hold=settings.memory_hold, critical=settings.memory_critical)
+        pipeline = Pipeline(
+            store=store,
+            storage=storage,
+            folders=folders,
+            sandbox=sandbox,
+            catalog=catalog,
+            health=health,
+            config=runtime,
+            changes=changes,
+        )
+        pool = Pool(
+            owner=str(uuid.uuid4()),
+            store=store,
+            config=runtime,
+            gate=gate,
+            health=health,
+            sandbox=sandbox,
+            changes=changes,
+            work=pipeline.work,
+        )
+        estimate = Estimator(store, slots=pool.slots, running=pool.running)
+        intake = Intake(
+            store=store,
+            storage=storage,
+            config=runtime,
+            catalog=catalog,
+            health=health,
+            gate=gate,
+            pool=pool,
+            changes=changes,
+            estimate=estimate,
+        )
+
+        await _take_up(store)
+        await maintenance.sweep(store, storage, folders)
+        for work in (
+            maintenance.refresh_catalog(catalog, pool.wake),
+            maintenance.expire(store, storage, folders, retention_seconds=settings.retention_hours * 3600),
+            pool.watch_memory(),
+            pool.run(),
+        ):
+            stack.push_async_callback(_stop, asyncio.create_task(_never_ending(work)))
+        yield Services(
+            settings=settings,
+            config=runtime,
+            store=store,
+            storage=storage,
+            catalog=catalog,
+            health=health,
+            gate=gate,
+            pool=pool,
+            changes=changes,
+            estimate=estimate,
+            intake=intake,
+            embedded=embedded,
+        )
+        await pool.drain(0)
+
+
+async def _take_up(store: Store) -> None:
+    """Return what the run before was working on to its place."""
+    message = f"The server stopped unexpectedly {CRASH_LIMIT} times while working on this task"
+    found = await store.recover(crash_limit=CRASH_LIMIT, error=message, error_type=Crashed.error_type)
+    if found.requeued:
+        log.warning("%d tasks were running when the server died; they are back in their place", len(found.requeued))
+    for task_id in found.given_up:
+        log.error("Failed: task %s: %s", task_id, message)
+
+
+async def _never_ending(work: Coroutine[Any, Any, None]) -> None:
+    """Run background work; if it ends by an error of ours, say so at once rather than stand still in silence."""
+    try:
+        await work
+    except Exception:
+        log.critical("background work ended", exc_info=True)
+        raise
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

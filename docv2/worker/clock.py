@@ -1,0 +1,43 @@
+"""How long a task may take: for each step, and in all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from docv2.config import Config
+from docv2.errors import OutOfTime
+from docv2.tasks import Task
+
+
+class StepClock:
+    """Bounds the time since a task last finished a page or a part, and its time as a whole."""
+
+    def __init__(self, timer: asyncio.Timeout, config: Config, worked_seconds: float) -> None:
+        self._timer = timer
+        self._step_seconds = config.timeout
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + config.max_task_seconds - worked_seconds
+
+    def step(self) -> None:
+        """A page or a part was finished: the time for the next one starts."""
+        self._timer.reschedule(min(self._loop.time() + self._step_seconds, self._end))
+
+
+@asynccontextmanager
+async def step_clock(config: Config, task: Task) -> AsyncIterator[StepClock]:
+    """End what runs in it with OutOfTime once a step, or the whole, takes too long."""
+    timer = asyncio.timeout(None)
+    try:
+        async with timer:
+            clock = StepClock(timer, config, task.worked_seconds)
+            clock.step()
+            yield clock
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        raise OutOfTime(
+            f"No page or part was finished within {config.timeout:g} seconds, "
+            f"or the task took more than {config.max_task_seconds:g} seconds in all"
+        ) from None

@@ -180,12 +180,16 @@ class UpstreamUnavailable(DocV2Error):
     """A model endpoint did not do its part; the same request may succeed later.
 
     `endpoint_down` tells the endpoint being unreachable or saying so (refused, 429, 502, 503, 529) from it failing on
-    this request (500, 504, cut or empty answer), which counts against the task.
+    this request (500, 504, cut or empty answer), which counts against the task. `endpoint` is its name, for whoever
+    keeps count; it is not shown.
     """
 
-    def __init__(self, message: str, *, endpoint_down: bool, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, endpoint_down: bool, retry_after: float | None = None, endpoint: str = ""
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.endpoint_down = endpoint_down
+        self.endpoint = endpoint
 
 
 class ParserDied(DocV2Error):

@@ -34,6 +34,9 @@ LESSONS = 4
 FEWEST_TOKENS = 1 / 12
 """Tokens a byte of text below which an endpoint cannot have read all of it: text has 3 to 5 bytes a token."""
 
+BROKEN = (openai.APIConnectionError, httpx2.HTTPError, BodyTooLong, OSError, ValueError, RecursionError)
+"""What is raised where no answer came, or something that is none."""
+
 Message = dict[str, Any]
 """A chat message of the OpenAI interface."""
 
@@ -112,16 +115,17 @@ class Endpoint:
             payload = _payload(model, messages, temperature, max_tokens, facts)
             try:
                 reply = await self._attempt(payload, task_id, on_progress)
+            except BROKEN as error:
+                raise self._broken(error) from None
             except openai.APIError as error:
-                if isinstance(error, openai.APIConnectionError):
-                    raise self._broken(error) from None
                 complaint = complaint_of(error, self._secrets)
                 taught = lesson(complaint, facts) if lessons_left else None
                 if taught is None:
                     raise await self._refused(model, complaint, size, max_tokens) from None
                 facts = taught
-            except (httpx2.HTTPError, BodyTooLong, OSError, ValueError, RecursionError) as error:
-                raise self._broken(error) from None
+            except UpstreamUnavailable as error:
+                error.endpoint = self.name
+                raise
             else:
                 if facts != known:  # kept only now that it has helped
                     await self.learned.keep(model, facts)
@@ -138,12 +142,10 @@ class Endpoint:
             if body is None:
                 return await client.get(path, cast_to=object, options={"headers": self._headers})
             return await client.post(path, cast_to=object, body=body, options={"headers": self._headers})
-        except openai.APIConnectionError as error:
+        except BROKEN as error:
             raise self._broken(error) from None
         except openai.APIError as error:
-            raise error_of(complaint_of(error, self._secrets), pictures=0) from None
-        except (httpx2.HTTPError, BodyTooLong, OSError, ValueError, RecursionError) as error:
-            raise self._broken(error) from None
+            raise error_of(complaint_of(error, self._secrets), pictures=0, endpoint=self.name) from None
 
     async def _attempt(self, payload: dict[str, Any], task_id: str, on_progress: Callable[[int], None] | None) -> Reply:
         # Encoding megabytes of pictures takes tens of milliseconds: not on the loop.
@@ -173,7 +175,7 @@ class Endpoint:
 
     async def _refused(self, model: str, complaint: Complaint, size: _Size, max_tokens: int) -> DocV2Error:
         """The error for a complaint, having learned what it says about the model."""
-        error = error_of(complaint, pictures=size.pictures)
+        error = error_of(complaint, pictures=size.pictures, endpoint=self.name)
         facts = self.learned.of(model)
         if isinstance(error, CannotSee):
             await self.learned.keep(model, replace(facts, cannot_see=True))
@@ -188,7 +190,7 @@ class Endpoint:
         # what is no answer is not quoted: it may hold one
         words = "" if isinstance(cause, ValueError) else scrub(str(cause), self._secrets)
         log.warning("model endpoint %s: %s %s", self.name, type(cause).__name__, words)
-        return error_of_transport(error)
+        return error_of_transport(cause, endpoint=self.name)
 
     def _opened(self) -> AsyncOpenAI:
         assert self._client is not None, "enter the endpoint before asking it"

@@ -104,7 +104,7 @@ def complaint_of(error: openai.APIError, secrets: Collection[str]) -> Complaint:
     )
 
 
-def error_of(complaint: Complaint, *, pictures: int) -> DocV2Error:
+def error_of(complaint: Complaint, *, pictures: int, endpoint: str = "") -> DocV2Error:
     """The error that a complaint means, for a request with so many pictures."""
     status, text = complaint.status, complaint.text
     refused = status == 0 or 400 <= status < 500 or status == 500
@@ -120,10 +120,13 @@ def error_of(complaint: Complaint, *, pictures: int) -> DocV2Error:
             _say(f"The model endpoint is unavailable (HTTP {status})", complaint),
             endpoint_down=True,
             retry_after=patience,
+            endpoint=endpoint,
         )
     if status == 0 or status >= 500 or status in PASSING:
         what = f"The model endpoint failed (HTTP {status})" if status else "The model endpoint reported an error"
-        return UpstreamUnavailable(_say(what, complaint), endpoint_down=False, retry_after=complaint.retry_after)
+        return UpstreamUnavailable(
+            _say(what, complaint), endpoint_down=False, retry_after=complaint.retry_after, endpoint=endpoint
+        )
     if status == 401:
         # its words often quote the key
         return ModelError("The model endpoint refused the credentials that the server has for it (HTTP 401).")
@@ -134,20 +137,21 @@ def error_of(complaint: Complaint, *, pictures: int) -> DocV2Error:
     return ModelError(_say(f"The model endpoint refused the request (HTTP {status})", complaint))
 
 
-def error_of_transport(error: BaseException) -> UpstreamUnavailable:
+def error_of_transport(cause: BaseException, *, endpoint: str = "") -> UpstreamUnavailable:
     """The error for a connection that could not be made, broke, or brought something that is no answer."""
-    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
+    down = False
     match cause:
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError() | httpx2.UnsupportedProtocol():
-            return UpstreamUnavailable("The model endpoint cannot be reached.", endpoint_down=True)
+            message, down = "The model endpoint cannot be reached.", True
         case httpx2.TimeoutException():
-            return UpstreamUnavailable("The model endpoint stopped sending.", endpoint_down=False)
+            message = "The model endpoint stopped sending."
         case BodyTooLong():
-            return UpstreamUnavailable("The model endpoint's answer is too long to be one.", endpoint_down=False)
+            message = "The model endpoint's answer is too long to be one."
         case ValueError() | RecursionError():
-            return UpstreamUnavailable("The model endpoint sent something that is no answer.", endpoint_down=False)
+            message = "The model endpoint sent something that is no answer."
         case _:
-            return UpstreamUnavailable("The connection to the model endpoint broke off.", endpoint_down=False)
+            message = "The connection to the model endpoint broke off."
+    return UpstreamUnavailable(message, endpoint_down=down, endpoint=endpoint)
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:

@@ -20,12 +20,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from docv2.documents import Page
 from docv2.errors import ContextExceeded
-from docv2.llm.catalog import Model
-from docv2.llm.client import Message as Message
 from docv2.tasks import Part
+
+if TYPE_CHECKING:  # The reader's children read fences back, and loading the client would take each of them two seconds.
+    from docv2.llm.catalog import Model
+    from docv2.llm.client import Message
 
 BYTES_PER_TOKEN = 3
 """UTF-8 bytes; English has about four, Chinese about three: a low figure splits early rather than fails late."""

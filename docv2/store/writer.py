@@ -65,12 +65,13 @@ class Writer:
     """Owns the writing connection and its thread."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Take the connection over. Call it on the event loop whose coroutines will submit."""
+        """Take the connection over. To be called on the event loop whose coroutines will submit."""
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing_until: float | None = None
         self._failing = False
+        self._flushes: bool | None = None
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -133,9 +134,8 @@ class Writer:
         writes = [job for job in jobs if job.kind is not Kind.READ]
         if not writes:
             return []
-        is_durable = any(job.kind is not Kind.NOTE for job in writes)
         try:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
+            self._flush_at_commit(any(job.kind is not Kind.NOTE for job in writes))
             self._connection.execute("BEGIN IMMEDIATE")
             for job in writes:
                 self._execute(job)
@@ -148,6 +148,11 @@ class Writer:
             log.warning("the database is written again")
         self._answer(writes)
         return []
+
+    def _flush_at_commit(self, flush: bool) -> None:
+        if flush is not self._flushes:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
+            self._flushes = flush
 
     def _execute(self, job: _Job) -> None:
         """Run one command so that its failure leaves nothing behind and the others of its transaction alone."""
@@ -176,12 +181,17 @@ class Writer:
         if not self._failing:
             self._failing = True
             log.warning("the database cannot be written: %s", error)
-        now = time.monotonic()
-        may_repeat = error_code(error) in OUTAGE and (self._closing_until is None or now < self._closing_until)
-        is_busy = error_code(error) in BUSY
-        again = [job for job in jobs if may_repeat and now < job.deadline and (is_busy or job.kind is not Kind.REQUEST)]
-        self._fail([job for job in jobs if job not in again], error)
-        if again and not is_busy:
+        code, now = error_code(error), time.monotonic()
+        is_closing = self._closing_until is not None and now >= self._closing_until
+        again, over = [], []
+        for job in jobs:
+            may_wait = code in BUSY or job.kind is not Kind.REQUEST
+            if code in OUTAGE and may_wait and now < job.deadline and not is_closing:
+                again.append(job)
+            else:
+                over.append(job)
+        self._fail(over, error)
+        if again and code not in BUSY:  # a busy database was waited for already
             time.sleep(PAUSE)
         return again
 

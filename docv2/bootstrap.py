@@ -18,7 +18,6 @@ from docv2.events import Changes
 from docv2.extract.base import READERS
 from docv2.intake import Intake
 from docv2.llm.catalog import Catalog, endpoints_of
-from docv2.llm.embedded.server import EmbeddedReader
 from docv2.llm.health import EndpointHealth
 from docv2.llm.learned import Learned
 from docv2.sandbox import Sandbox
@@ -65,7 +64,7 @@ class Services:
 
 
 @asynccontextmanager
-async def store_beside_server(settings: Settings) -> AsyncIterator[SQLiteStore]:
+async def open_store(settings: Settings) -> AsyncIterator[SQLiteStore]:
     """The database alone, beside a server that may be running: for the command line."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with await SQLiteStore.open(settings.data_dir / DATABASE, checkpoints=False) as store:
@@ -73,7 +72,7 @@ async def store_beside_server(settings: Settings) -> AsyncIterator[SQLiteStore]:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Services]:
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Open everything, take up the work of the run before, and start working. StartError where something is wrong."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
@@ -93,6 +92,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         urls, keys = settings.openai_base_urls, [key.get_secret_value() for key in settings.openai_keys]
         embedded = not urls
         if embedded:
+            from docv2.llm.embedded.server import EmbeddedReader  # only where it is used
+
             reader = await stack.enter_async_context(EmbeddedReader(sandbox, settings.data_dir / "reader"))
             urls, keys = (reader.base_url,), [reader.key]
             log.warning("no model endpoint is configured: the embedded reader answers (set OPENAI_API_BASE_URLS)")

@@ -110,7 +110,9 @@ class Server:
         async with self._session.request(method, self.url + path, headers=headers, **options) as response:
             return response.status, await response.json()
 
-    async def submit(self, content: bytes, filename: str = "note.txt", prompt: str = "What is it?", **fields: str) -> str:
+    async def submit(
+        self, content: bytes, filename: str = "note.txt", prompt: str = "What is it?", **fields: str
+    ) -> str:
         """Send a document; the id of its task."""
         form = aiohttp.FormData({"prompt": prompt, **fields})
         form.add_field("file", content, filename=filename)
@@ -136,7 +138,6 @@ class Server:
             while body["status"] not in words:
                 body = await self.status(task_id, wait=10)
             return body
-
 
     async def cancel(self, task_id: str) -> tuple[int, Any]:
         return await self.request("DELETE", f"/api/v2/tasks/{task_id}")

@@ -34,7 +34,9 @@ async def test_running_tasks_end_and_uploads_are_refused(server: Server, endpoin
     assert (await server.status(task_id))["result"]["content"] == "finished in time"
 
 
-async def test_what_does_not_end_in_time_returns_without_a_spent_attempt(server: Server, endpoint: ScriptedEndpoint) -> None:
+async def test_what_does_not_end_in_time_returns_without_a_spent_attempt(
+    server: Server, endpoint: ScriptedEndpoint
+) -> None:
     endpoint.script(hang(), hang(), hang(), hang(), hang())
     server.settings["DOCV2_DRAIN_SECONDS"] = "0.2"
     await server.start()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self, TypeVar
 
+import httpcore2  # noqa: F401  (httpx2 loads it late: at the first client, inside the event loop)
 import httpx2
 
 from docv2.client import operations, transport
@@ -106,5 +107,5 @@ async def _body(upload: Upload) -> AsyncIterator[bytes]:
     pieces = upload.pieces()
     # A disk may be slow: files are read beside the event loop.
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-        yield piece
         upload.sent(piece)
+        yield piece

@@ -110,5 +110,5 @@ class Client:
 
 def _body(upload: Upload) -> Iterator[bytes]:
     for piece in upload.pieces():
-        yield piece
         upload.sent(piece)
+        yield piece

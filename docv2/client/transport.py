@@ -66,5 +66,17 @@ def reply(response: httpx2.Response) -> Reply:
 def unreachable(error: httpx2.RequestError) -> Unreachable:
     """The operations' form of no answer."""
     url = error.request.url
-    what = "took too long" if isinstance(error, httpx2.TimeoutException) else str(error) or type(error).__name__
+    what = "took too long" if isinstance(error, httpx2.TimeoutException) else _cause(error)
     return Unreachable(f"no answer from {url.scheme}://{url.netloc.decode()}: {what}")
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said, which lies below what each library on the way makes of it."""
+    below: BaseException | None = error
+    said = ""
+    while below is not None:
+        if isinstance(below, ConnectionError) and below.errno:
+            return os.strerror(below.errno)
+        said = getattr(below, "strerror", None) or said or str(below) or type(below).__name__
+        below = below.exceptions[0] if isinstance(below, BaseExceptionGroup) else below.__cause__ or below.__context__
+    return said

@@ -14,7 +14,9 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 """A path, the contents, or a file opened for reading bytes, which is sent from where it stands."""
 
 OnUpload = Callable[[int, int | None], None]
-"""Called with the bytes sent and the bytes in all, None where nobody knows, of the whole request body."""
+"""Called with the bytes handed to the connection and the bytes in all, None where nobody knows, of the whole body.
+
+As long as the first is less than the second, the server cannot have accepted the document."""
 
 PIECE = 64 * 1024
 """Bytes read at once."""
@@ -68,7 +70,7 @@ class Upload:
         yield self._tail
 
     def sent(self, piece: bytes) -> None:
-        """Tell the caller that one more piece is on its way."""
+        """Tell the caller that one more piece goes out."""
         self._sent += len(piece)
         if self._on_upload is not None:
             self._on_upload(self._sent, self.length)

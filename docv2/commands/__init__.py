@@ -1,0 +1,1 @@
+"""Commands of `docv2` that are larger than a few lines."""

@@ -1,0 +1,371 @@
+"""`docv2 process` as a program: what it prints where, what its exit status says, what it leaves on the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from docv2.commands.terminal import duration, fit, harmless, one_line
+from tests.e2e.server import command
+from tests.scripted_api import KEY, ScriptedAPI, State, completed, failed, page, processing, queued, refuse
+
+QUESTION = "What is the monthly rent?"
+HOSTILE = "rent\x1b]0;owned\x07 \x9b31m\u202e1200\r\x1b[2J\ud83d"
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ScriptedAPI]:
+    async with ScriptedAPI() as api:
+        yield api
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> list[str]:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text(name)
+    return [str(tmp_path / name) for name in ("a.txt", "b.txt", "c.txt")]
+
+
+def environment(api: ScriptedAPI, **more: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return kept | {"DOCV2_URL": api.url, "DOCV2_API_KEY": KEY, "LANG": "C.UTF-8"} | more
+
+
+async def start(
+    api: ScriptedAPI,
+    *arguments: str,
+    stdout: int = asyncio.subprocess.PIPE,
+    stderr: int = asyncio.subprocess.PIPE,
+    **env: str,
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command("process", *arguments), env=environment(api, **env), stdout=stdout, stderr=stderr
+    )
+
+
+async def run(api: ScriptedAPI, *arguments: str, **env: str) -> tuple[int, str, str]:
+    """Exit status, standard output, standard error."""
+    process = await start(api, *arguments, **env)
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@dataclass
+class Terminal:
+    """The other side of a pseudo terminal: what a person would see."""
+
+    master: int
+    slave: int
+    received: bytearray = field(default_factory=bytearray)
+
+    def read(self) -> None:
+        with contextlib.suppress(OSError):
+            self.received += os.read(self.master, 65536)
+
+    async def until(self, text: str) -> None:
+        async with asyncio.timeout(60):
+            while text not in self.received.decode(errors="replace"):
+                await asyncio.sleep(0.02)
+
+    @property
+    def text(self) -> str:
+        """With our own way of drawing taken out."""
+        return re.sub(r"\x1b\[(\d*[FJKm])", "", self.received.decode(errors="replace").replace("\r\n", "\n"))
+
+
+@pytest.fixture
+async def terminal() -> AsyncIterator[Terminal]:
+    terminal = Terminal(*pty.openpty())
+    loop = asyncio.get_running_loop()
+    loop.add_reader(terminal.master, terminal.read)
+    yield terminal
+    loop.remove_reader(terminal.master)
+    os.close(terminal.master)
+    os.close(terminal.slave)
+
+
+# -- what is printed --------------------------------------------------------------------------------------------------
+async def test_one_answer_is_all_that_goes_to_standard_output(api: ScriptedAPI, documents: list[str]) -> None:
+    api.states = [queued(2), processing(40), completed("1200 EUR", ("page 3 is blank",))]
+    options = ["--model", "m", "--temperature", "0.2", "--max-tokens", "99"]
+    status, out, err = await run(api, documents[0], QUESTION, *options)
+    assert (status, out) == (0, "1200 EUR\n")
+    assert err == f"{documents[0]}: warning: page 3 is blank\n"
+    [call] = api.routes("POST /process")
+    assert call.fields == {"prompt": QUESTION, "model": "m", "temperature": "0.2", "max_tokens": "99"}
+
+
+async def test_answers_come_in_the_order_of_the_files(api: ScriptedAPI, documents: list[str]) -> None:
+    """Although the first file is answered last."""
+    api.states = [completed("first")]
+    api.hold.clear()
+    running = asyncio.create_task(run(api, *documents, QUESTION))
+    await api.until(lambda: len(api.tasks) == 3)
+    api.tasks["task-2"].append(completed("second"))
+    api.tasks["task-3"].append(failed("The file is encrypted"))
+    api.tasks["task-2"].popleft()
+    api.tasks["task-3"].popleft()
+    api.hold.set()
+    status, out, err = await running
+    first, second, third = documents
+    assert status == 1
+    assert out == f"==> {first} <==\nfirst\n\n==> {second} <==\nsecond\n\n"
+    assert err == f"{third}: The file is encrypted\n"
+    assert [call.filename for call in api.routes("POST /process")] == ["a.txt", "b.txt", "c.txt"]
+
+
+async def test_json_is_one_object_a_file(api: ScriptedAPI, documents: list[str]) -> None:
+    api.script("POST /process", refuse(415, "Type not supported", "validation_error"))
+    status, out, err = await run(api, *documents[:2], QUESTION, "--json")
+    refused, answered = map(json.loads, out.splitlines())
+    assert status == 1
+    assert refused == {
+        "file": documents[0],
+        "status": "failed",
+        "error": "Type not supported",
+        "error_type": "validation_error",
+    }
+    assert answered["file"] == documents[1]
+    assert answered["result"]["content"] == "The answer."
+    assert "Type not supported" in err
+
+
+async def test_hostile_text_is_passed_on_to_programs_and_shown_to_people(
+    api: ScriptedAPI, tmp_path: Path, terminal: Terminal
+) -> None:
+    document = tmp_path / "a\x1b[31m.txt"
+    document.write_text("text")
+    api.states = [completed(HOSTILE, ("\x1b[2Jwarned",))]
+    _, out, err = await run(api, str(document), QUESTION)
+    assert out == HOSTILE.replace("\ud83d", "\\ud83d") + "\n"
+    assert "\x1b" not in err
+
+    for option in ([], ["--json"]):
+        terminal.received.clear()
+        process = await start(
+            api, str(document), QUESTION, *option, stdout=terminal.slave, stderr=terminal.slave, TERM="xterm"
+        )
+        assert await process.wait() == 0
+        await terminal.until("warned")
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", terminal.text)
+        assert "\\x1b]0;owned" in terminal.text or "\\u001b]0;owned" in terminal.text
+
+
+async def test_progress_is_drawn_on_a_terminal(api: ScriptedAPI, documents: list[str], terminal: Terminal) -> None:
+    api.states = [queued(3, 120), processing(50.0, 2, 4), completed("done")]
+    api.hold.clear()
+    process = await start(api, *documents[:2], QUESTION, stderr=terminal.slave, TERM="xterm")
+    await terminal.until("50 %")
+    api.hold.set()
+    assert process.stdout is not None
+    assert (await process.stdout.read()).decode().count("done") == 2
+    assert await process.wait() == 0
+    assert "a.txt" in terminal.text
+    assert "Reading the document: 2 of 4 pages" in terminal.text
+    assert terminal.received.endswith(b"\x1b[J"), "nothing of it stays"
+
+
+async def test_nothing_is_drawn_where_nobody_looks(api: ScriptedAPI, documents: list[str], terminal: Terminal) -> None:
+    _, _, err = await run(api, documents[0], QUESTION, TERM="xterm")
+    assert err == ""
+    process = await start(api, documents[0], QUESTION, stderr=terminal.slave, TERM="dumb")
+    await process.communicate()
+    assert terminal.received == b""
+
+
+# -- exit status ------------------------------------------------------------------------------------------------------
+async def test_a_file_that_is_refused_keeps_no_other_from_its_answer(api: ScriptedAPI, documents: list[str]) -> None:
+    api.script("POST /process", refuse(413, "File too large. Maximum size: 50.0MB", "validation_error"))
+    status, out, err = await run(api, *documents[:2], QUESTION)
+    assert status == 1
+    assert out == f"==> {documents[1]} <==\nThe answer.\n\n"
+    assert err == f"{documents[0]}: File too large. Maximum size: 50.0MB (request req_scripted)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Missing argument"),
+        (["{a}"], "Missing argument"),
+        (["{a}", "{b}"], "the question is missing"),
+        (["/nowhere.txt", QUESTION], "does not exist"),
+        (["{a}", QUESTION, "--url", "docs.example.org"], "http://"),
+        (["{a}", QUESTION, "--api-key", "sk-\x1b"], "API key"),
+        (["{a}", QUESTION, "--temperature", "warm"], "warm"),
+    ],
+)
+async def test_a_wrong_command(api: ScriptedAPI, documents: list[str], arguments: list[str], said: str) -> None:
+    status, out, err = await run(api, *(text.format(a=documents[0], b=documents[1]) for text in arguments))
+    assert (status, out) == (2, "")
+    assert said in err
+    assert api.calls == []
+
+
+@pytest.mark.parametrize(
+    ("code", "detail", "error_type"),
+    [
+        (401, "Invalid API key", "auth_error"),
+        (403, "Not this model", "auth_error"),
+        (422, "Too short", "validation_error"),
+    ],
+)
+async def test_what_is_wrong_with_every_file_is_said_once(
+    api: ScriptedAPI, documents: list[str], code: int, detail: str, error_type: str
+) -> None:
+    api.script("POST /process", refuse(code, detail, error_type))
+    status, out, err = await run(api, *documents, QUESTION)
+    assert (status, out, err.count(detail)) == (2, "", 1)
+    assert ("DOCV2_API_KEY" in err) == (code == 401)
+
+
+async def test_a_server_that_is_not_there(api: ScriptedAPI, documents: list[str]) -> None:
+    await api.stop()
+    status, out, err = await run(api, *documents, QUESTION)
+    assert (status, out) == (3, "")
+    assert err == f"docv2: no answer from {api.url}: Connection refused\n"
+
+
+async def test_something_else_at_the_address(api: ScriptedAPI, documents: list[str]) -> None:
+    api.script("GET /health", page())
+    status, _, err = await run(api, documents[0], QUESTION)
+    assert status == 3
+    assert "not docv2's" in err
+
+
+async def test_a_server_that_restarts_meanwhile(api: ScriptedAPI, documents: list[str]) -> None:
+    api.hold.clear()
+    running = asyncio.create_task(run(api, documents[0], QUESTION))
+    await api.until(lambda: api.routes("GET /status"))
+    await api.stop()
+    api.hold.set()
+    await api.start()
+    status, out, err = await running
+    assert (status, out) == (0, "The answer.\n")
+    assert err.count("asking again") <= 1
+
+
+# -- interruption -----------------------------------------------------------------------------------------------------
+async def test_ctrl_c_cancels_every_task_of_the_run(api: ScriptedAPI, documents: list[str]) -> None:
+    api.states = [processing(10)]
+    api.hold.clear()
+    process = await start(api, *documents, QUESTION)
+    await api.until(lambda: len(api.routes("GET /status")) == 3)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (130, b"")
+    assert err.decode() == "interrupted; cancelled on the server: 3\n"
+    assert sorted(api.cancelled) == ["task-1", "task-2", "task-3"]
+
+
+async def test_ctrl_c_before_the_server_has_answered_the_upload(api: ScriptedAPI, documents: list[str]) -> None:
+    """The task is made all the same, and must not be left behind."""
+    api.states = [processing(10)]
+    taken, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(request: object) -> object:
+        api.calls.pop()
+        answer = await api._process(request)
+        taken.set()
+        await go_on.wait()
+        return answer  # type: ignore[arg-type]
+
+    api.script("POST /process", slowly)  # type: ignore[arg-type]
+    process = await start(api, documents[0], QUESTION)
+    await taken.wait()
+    process.send_signal(signal.SIGINT)
+    go_on.set()
+    async with asyncio.timeout(30):
+        _, err = await process.communicate()
+    assert process.returncode == 130
+    assert api.cancelled == ["task-1"]
+    assert err.decode() == "interrupted; cancelled on the server: 1\n"
+
+
+async def test_ctrl_c_names_what_it_could_not_cancel(api: ScriptedAPI, documents: list[str]) -> None:
+    api.states = [processing(10)]
+    api.hold.clear()
+    api.script("DELETE /tasks", refuse(403, "Not with this key", "auth_error"))
+    process = await start(api, documents[0], QUESTION)
+    await api.until(lambda: api.routes("GET /status"))
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert "not cancelled: task task-1: Not with this key" in err.decode()
+
+
+async def test_a_reader_that_leaves_ends_the_run(api: ScriptedAPI, documents: list[str]) -> None:
+    """As in `docv2 process … | head -1`: nobody would see the answers that are still to come."""
+    api.hold.clear()
+    reader, writer = os.pipe()
+    process = await start(api, *documents, QUESTION, stdout=writer)
+    os.close(writer)
+    os.close(reader)
+    await api.until(lambda: len(api.tasks) == 3)
+    answered: State = completed("The answer.")
+    api.tasks["task-1"].append(answered)
+    api.tasks["task-2"].appendleft(processing(10))
+    api.tasks["task-2"].pop()
+    api.tasks["task-3"].appendleft(processing(10))
+    api.tasks["task-3"].pop()
+    api.hold.set()
+    async with asyncio.timeout(30):
+        _, err = await process.communicate()
+    assert process.returncode == 1
+    assert b"Traceback" not in err
+    assert sorted(api.cancelled) == ["task-2", "task-3"]
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ttext\nnext", "plain\ttext\nnext"),
+        ("dos\r\nline", "dos\nline"),
+        ("over\rwritten", "over\\rwritten"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("\x9b31m\x7f\x00", "\\x9b31m\\x7f\\x00"),
+        ("exe.\u202efdp", "exe.\\u202efdp"),
+        ("👩\u200d🔬 und Zwölf 你好", "👩\u200d🔬 und Zwölf 你好"),
+    ],
+)
+def test_what_a_terminal_would_act_upon_is_shown(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+def test_one_line_is_one_line() -> None:
+    assert one_line("a\n b\x85\u2028c") == "a b\\x85\\u2028c"
+
+
+@pytest.mark.parametrize(
+    ("text", "cells", "shown"),
+    [
+        ("short", 8, "short   "),
+        ("exactly8", 8, "exactly8"),
+        ("much too long", 8, "much to…"),
+        ("你好世界你好", 8, "你好世… "),
+        ("你好世界", 8, "你好世界"),
+        ("e\u0301te\u0301", 8, "e\u0301te\u0301     "),
+    ],
+)
+def test_text_is_cut_to_columns(text: str, cells: int, shown: str) -> None:
+    assert fit(text, cells) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")]
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

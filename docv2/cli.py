@@ -17,6 +17,7 @@ from docv2 import bootstrap
 from docv2 import settings as configuration
 from docv2.accounts import keys as api_keys
 from docv2.accounts import users as accounts
+from docv2.commands.process import process
 from docv2.errors import DocV2Error, NotFound, StartError
 from docv2.settings import Settings
 from docv2.store.base import Store
@@ -52,6 +53,9 @@ def main() -> None:
     """
 
 
+main.add_command(process)
+
+
 @main.command()
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; else DOCV2_HOST.")
 @click.option("--port", metavar="PORT", help="Port to listen on, 0 for a free one; else DOCV2_PORT.")
@@ -74,7 +78,7 @@ def serve(host: str | None, port: str | None, data_dir: str | None) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    async with bootstrap.running(settings) as services:
+    async with bootstrap.open_services(settings) as services:
         await accounts.first_administrator(services.store, settings.data_dir, terminal=sys.stdout)
         await app.serve(services, ready=lambda url: click.echo(f"docv2 {docv2.__version__} answers on {url}"))
 
@@ -175,7 +179,7 @@ def _with_store(data_dir: str | None, work: Callable[[Store], Awaitable[T]]) -> 
     """Do something with the store, beside the server if one runs."""
 
     async def run() -> T:
-        async with bootstrap.store_beside_server(_settings(DOCV2_DATA_DIR=data_dir)) as store:
+        async with bootstrap.open_store(_settings(DOCV2_DATA_DIR=data_dir)) as store:
             return await work(store)
 
     return asyncio.run(run())

@@ -21,6 +21,7 @@ from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.extract import sniff
 from docv2.llm.catalog import Catalog
+from docv2.llm.health import EndpointHealth
 from docv2.storage.base import Incoming, Storage
 from docv2.store.base import Store, User
 from docv2.tasks import NewTask, Task, TaskStatus
@@ -57,9 +58,9 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    prompt: Annotated[str, StringConstraints(strip_whitespace=True, min_length=5, max_length=4000)] = Field(
-        description="5 to 4000 characters"
-    )
+    prompt: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=5, max_length=4000, pattern=r"^[^\x00]*$")
+    ] = Field(description="5 to 4000 characters of text")
     model: str | None = Field(None, description="the id of a listed model")
     temperature: Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=2)] | None = Field(
         None, description="a number from 0.0 to 2.0"
@@ -72,7 +73,8 @@ class Question(BaseModel):
 FIELD_BYTES: Mapping[str, int] = {"prompt": 20_000, "model": 1_000, "temperature": 100, "max_tokens": 100}
 """The fields beside the file with the most bytes each may hold; a prompt of 4000 characters has at most 16,000."""
 
-_OUT_OF_RANGE = ("string_too_short", "string_too_long", "greater_than_equal", "less_than_equal")
+_NOT_ALLOWED = ("string_too_short", "string_too_long", "string_pattern_mismatch", "greater_than_equal", "less_than_equal")
+"""What pydantic calls values that can be read and are not allowed."""
 
 
 class Upload(Protocol):
@@ -93,6 +95,7 @@ class Intake:
         storage: Storage,
         config: RuntimeConfig,
         catalog: Catalog,
+        health: EndpointHealth,
         gate: Gate,
         pool: Pool,
         changes: Changes,
@@ -102,6 +105,7 @@ class Intake:
         self._storage = storage
         self._config = config
         self._catalog = catalog
+        self._health = health
         self._gate = gate
         self._pool = pool
         self._changes = changes
@@ -120,7 +124,7 @@ class Intake:
             question = read_question(fields)
             filename = display_name(sent_name)
             config = self._config.current
-            model = self._catalog.accept(question.model or "", config.admin_model)
+            model = self._catalog.choose(question.model or "")
             received = await file.finish()
             media_type = await asyncio.to_thread(sniff.check, received.path, filename)
             new = NewTask(
@@ -203,7 +207,7 @@ class Intake:
         )
 
     def _waiting_reason(self, task: Task) -> str:
-        if task.not_before > time.time() or task.model in self._catalog.blocked_models():
+        if task.not_before > time.time() or task.model in self._health.blocked_models():
             return "upstream"
         return "memory" if self._gate.level >= Level.HOLD else "slots"
 
@@ -236,7 +240,7 @@ def read_question(fields: Mapping[str, str]) -> Question:
         name = str(first["loc"][0])
         if first["type"] == "missing":
             raise BadRequest(f"The field {name} is missing") from None
-        kind = InvalidValue if first["type"] in _OUT_OF_RANGE else BadRequest
+        kind = InvalidValue if first["type"] in _NOT_ALLOWED else BadRequest
         raise kind(f"{name} must be {Question.model_fields[name].description}") from None
 
 

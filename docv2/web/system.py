@@ -83,7 +83,7 @@ async def models(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     config = services.config.current
     listed = services.catalog.models()
-    default = services.catalog.default(config.admin_model)
+    default = services.catalog.default()
     return answer(
         ModelsBody(
             models=tuple(
@@ -140,13 +140,13 @@ def _impairments(services: Services) -> list[str]:
         reasons.append("API v2 is disabled")
     if gate.level >= Level.WARNING:
         reasons.append(f"Memory is short: {gate.memory.used_percent:g} % in use")
-    if not services.settings.openai_base_urls:
+    if services.embedded:
         reasons.append("No model endpoint is configured: the embedded reader answers")
     elif not catalog.complete:
         reasons.append("A model endpoint has not listed its models yet")
     elif config.admin_model and not catalog.get(config.admin_model):
         reasons.append(f"The default model {config.admin_model} is not listed by any endpoint")
-    if catalog.health.blocked():
+    if services.health.blocked_models():
         reasons.append("A model endpoint is failing; its tasks wait")
     return reasons
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from email.message import Message
+from email.utils import collapse_rfc2231_value
 
 from aiohttp import StreamReader, web
 from python_multipart.exceptions import FormParserError
@@ -189,17 +190,23 @@ class _Form:
 
 
 def _disposition(header: str) -> tuple[str, str | None]:
-    """Name and file name of a part. `filename*` (RFC 2231) is what older clients send for names beyond ASCII."""
+    """Name and file name of a part. Where both are there `filename*` wins (RFC 6266, 4.3): it says its encoding."""
     message = Message()
     message["Content-Disposition"] = header
     try:
-        name = message.get_param("name", header="Content-Disposition")
-        filename = message.get_filename()
-    except ValueError:  # a part number of `filename*N*` that is no number
+        kind, *parameters = message.get_params(header="Content-Disposition") or [("", "")]
+    except ValueError:  # a section of `filename*N*` with a number too long to read
         raise BadRequest("A part of the form has an unreadable Content-Disposition") from None
-    if message.get_content_disposition() != "form-data" or not isinstance(name, str):
-        raise BadRequest("Each part of the form must have a Content-Disposition of form-data with a name")
-    return name, filename
+    names = [value for name, value in parameters if name.lower() == "name"]
+    if kind[0].lower() != "form-data" or len(names) != 1:
+        raise BadRequest("Each part of the form must have a Content-Disposition of form-data with one name")
+    # Extended values come as (charset, language, text), plain ones as text.
+    filenames = sorted((value for name, value in parameters if name.lower() == "filename"), key=_is_plain)
+    return collapse_rfc2231_value(names[0]), collapse_rfc2231_value(filenames[0]) if filenames else None
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _text(value: bytearray) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from docv2.errors import DocV2Error
+from docv2.errors import DocV2Error, UpstreamUnavailable
 from docv2.llm.client import Endpoint
 
 MOST_MODELS = 2_000
@@ -87,11 +87,13 @@ async def models_of(endpoint: Endpoint) -> list[Told]:
     return list(told.values())
 
 
-def _entries(listed: object) -> list[dict[str, Any]]:
-    items = listed.get("data") if isinstance(listed, dict) else listed  # Together sends the bare list
+def _entries(listed: dict[str, Any] | list[Any]) -> list[dict[str, Any]]:
+    items = listed if isinstance(listed, list) else listed.get("data", "")  # Together sends the bare list
+    if items is not None and not isinstance(items, list):  # Ollama without models sends null
+        raise UpstreamUnavailable("The model endpoint sent no list of models.", endpoint_down=False)
     return [
         item
-        for item in (items if isinstance(items, list) else [])[:MOST_MODELS]
+        for item in (items or [])[:MOST_MODELS]
         if isinstance(item, dict)
         and isinstance(item.get("id"), str)
         and 0 < len(item["id"]) <= 200

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
 import openai
-from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpx2Client, Omit
+from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpx2Client, Omit, RequestOptions
 
 import docv2
 from docv2.errors import CannotSee, ContextExceeded, DocV2Error, UpstreamUnavailable
@@ -76,18 +76,21 @@ class Endpoint:
         self._client: AsyncOpenAI | None = None
 
     async def __aenter__(self) -> Self:
+        self._client = await asyncio.to_thread(self._open)  # it reads certificates
+        return self
+
+    def _open(self) -> AsyncOpenAI:
         # HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are httpx2's to read, as long as the transport is its own.
         transport = DefaultAsyncHttpx2Client(
             timeout=self._timeout, follow_redirects=False, event_hooks={"response": [_bound]}
         )
-        self._client = AsyncOpenAI(
+        return AsyncOpenAI(
             base_url=self.base_url,
             api_key="none",  # given, so that the SDK takes none from the environment; the header is what is sent
             admin_api_key="none",
             http_client=transport,
             max_retries=0,
         )
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._client is not None:
@@ -132,20 +135,25 @@ class Endpoint:
                 return replace(reply, notes=facts.notes(max_tokens) + size.notes(reply))
         raise AssertionError("the last attempt returns or raises")
 
-    async def get(self, path: str, body: object = None) -> object:
+    async def get(self, path: str, body: object = None) -> dict[str, Any] | list[Any]:
         """What the endpoint says at a path below its address, or at a whole address on it, as decoded JSON.
 
         With a body it is posted. Raises like `ask`.
         """
         client = self._opened()
+        options: RequestOptions = {"headers": self._headers}
         try:
             if body is None:
-                return await client.get(path, cast_to=object, options={"headers": self._headers})
-            return await client.post(path, cast_to=object, body=body, options={"headers": self._headers})
+                found = await client.get(path, cast_to=object, options=options)
+            else:
+                found = await client.post(path, cast_to=object, body=body, options=options)
         except BROKEN as error:
             raise self._broken(error) from None
         except openai.APIError as error:
             raise error_of(complaint_of(error, self._secrets), pictures=0, endpoint=self.name) from None
+        if not isinstance(found, dict | list):  # a web page, say
+            raise self._broken(ValueError())
+        return found
 
     async def _attempt(self, payload: dict[str, Any], task_id: str, on_progress: Callable[[int], None] | None) -> Reply:
         # Encoding megabytes of pictures takes tens of milliseconds: not on the loop.

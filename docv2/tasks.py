@@ -106,6 +106,7 @@ class Task:
     progress: float = 0.0
     """Percent; never goes back."""
     pages_done: int = 0
+    """Pages that were read."""
     pages_total: int | None = None
     """None until the document has been opened."""
     result: Result | None = None
@@ -167,7 +168,7 @@ class Backlog:
     """Documents that were not opened yet, and in `unread_bytes` how large they are together."""
     unread_bytes: int
     pages: int
-    """Pages left of the documents that were opened."""
+    """Pages left of the documents that were opened, by their progress."""
 
 
 JSONObject = dict[str, Any]

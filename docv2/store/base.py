@@ -96,10 +96,8 @@ class Store(Protocol):
         """
         ...
 
-    async def report(
-        self, claim: Claim, *, stage: Stage, progress: float, pages_done: int, pages_total: int | None
-    ) -> None:
-        """Say how far a running task is. `progress` and `pages_done` below what was said before are ignored."""
+    async def report(self, claim: Claim, *, stage: Stage, progress: float) -> None:
+        """Say how far a running task is. A `progress` below what was said before is ignored."""
         ...
 
     async def save_pages(

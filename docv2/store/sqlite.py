@@ -144,18 +144,17 @@ class SQLiteStore:
         """Put a running task back in its place, keeping its finished steps."""
         await self._result("release", claim, {"not_before": not_before, "upstream_failed": upstream_failed})
 
-    async def report(
-        self, claim: Claim, *, stage: Stage, progress: float, pages_done: int, pages_total: int | None
-    ) -> None:
+    async def report(self, claim: Claim, *, stage: Stage, progress: float) -> None:
         """Say how far a running task is."""
-        values = {"stage": stage, "progress": progress, "pages_done": pages_done, "pages_total": pages_total}
+        values = {"stage": stage, "progress": progress}
         await self._writer.submit(Kind.NOTE, partial(_claimed, "report", _fenced(claim, values), "", []))
 
     async def save_pages(
         self, claim: Claim, pages: Sequence[Page], *, progress: float, pages_total: int | None
     ) -> None:
         """Keep pages as read, one finished step."""
-        values = {"progress": progress, "pages_total": pages_total}
+        pages_done = max((page.number for page in pages), default=0)
+        values = {"progress": progress, "pages_done": pages_done, "pages_total": pages_total}
         await self._result("save_pages", claim, values, "save_page", pages)
 
     async def save_part(self, claim: Claim, part: Part, *, stage: Stage, progress: float) -> None:

@@ -1,5 +1,5 @@
 -- Every statement of the SQLite store by name, each with the reason for its shape. Times are parameters, so that one
--- clock rules. The plans of the hot ones are pinned by tests/conformance/test_query_plans.py.
+-- clock rules. tests/unit/test_store_sqlite.py pins how little the hot ones look at.
 
 -- name: enqueue
 -- The place is the row id: handed out under the write lock, so the order of places is the order of acceptance.
@@ -22,7 +22,8 @@ SELECT * FROM tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))
 -- One statement, so that no two claimers can take the same task. `models` steps from model to model through the index
 -- and each one's first task is one more step, so that 100,000 tasks of a blocked model are not even looked at.
 UPDATE tasks SET
-    status = 'running', owner = :owner, attempt = attempt + 1, claimed_at = :now, started_at = coalesce(started_at, :now)
+    status = 'running', owner = :owner, attempt = attempt + 1, stage = 'reading', claimed_at = :now,
+    started_at = coalesce(started_at, :now)
 WHERE place = (
     WITH RECURSIVE models (model) AS (
         SELECT min(model) FROM tasks WHERE status = 'waiting'
@@ -54,14 +55,14 @@ WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 
 -- name: report
 -- max(): what was said once is never taken back, also when a task is read anew.
 UPDATE tasks SET
-    stage = :stage, progress = max(progress, :progress), pages_done = max(pages_done, :pages_done),
-    pages_total = coalesce(:pages_total, pages_total)
+    stage = :stage, progress = max(progress, :progress)
 WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
 
 -- name: save_pages
 -- The fence and the fruits of a finished step in one; the pages follow in the same transaction.
 UPDATE tasks SET
-    crashes = 0, progress = max(progress, :progress), pages_total = coalesce(:pages_total, pages_total)
+    crashes = 0, progress = max(progress, :progress), pages_done = max(pages_done, :pages_done),
+    pages_total = coalesce(:pages_total, pages_total)
 WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
 
 -- name: save_page

@@ -173,14 +173,7 @@ class Asking:
 
         async def report() -> None:
             while True:
-                done = sum(page.source is not PageSource.NONE for page in self.pages)
-                await self.store.report(
-                    self.task.claim,
-                    stage=meter.stage,
-                    progress=meter.percent,
-                    pages_done=done,
-                    pages_total=len(self.pages),
-                )
+                await self.store.report(self.task.claim, stage=meter.stage, progress=meter.percent)
                 self.changes.announce(self.task.task_id)
                 await asyncio.sleep(REPORT_SECONDS)
                 meter.moved.clear()

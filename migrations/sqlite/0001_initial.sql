@@ -46,7 +46,8 @@ CREATE TABLE tasks (
     -- The work that it adds to the backlog while it waits: its bytes until it was opened, then the pages left.
     unread INTEGER NOT NULL AS (pages_total IS NULL),
     unread_bytes INTEGER NOT NULL AS (iif(pages_total IS NULL, size, 0)),
-    pages_left INTEGER NOT NULL AS (max(coalesce(pages_total, 0) - pages_done, 0)),
+    -- A page is done when its answer is, and that is what progress counts.
+    pages_left INTEGER NOT NULL AS (CAST(coalesce(pages_total, 0) * (100 - progress) / 100 + 0.5 AS INTEGER)),
     CHECK ((owner IS NOT NULL) = (status = 'running')),
     CHECK ((claimed_at IS NOT NULL) = (status = 'running')),
     CHECK ((ended_at IS NOT NULL) = (status IN ('completed', 'failed'))),

@@ -27,7 +27,7 @@ def count_plainly(tasks: list[Task], before: int | None) -> list[Backlog]:
                 group[1] += 1
                 group[2] += task.size
             else:
-                group[3] += max(task.pages_total - task.pages_done, 0)
+                group[3] += int(task.pages_total * (100 - task.progress) / 100 + 0.5)
     return [Backlog(*kind, *amounts) for kind, amounts in sorted(sums.items())]
 
 
@@ -51,7 +51,7 @@ async def test_an_opened_task_counts_the_pages_left_and_no_bytes(store: Store) -
     await enqueue(store, size=500)
     task = await store.claim("server-1")
     assert task is not None
-    await store.report(task.claim, stage=Stage.ASKING, progress=1, pages_done=3, pages_total=10)
+    await store.save_pages(task.claim, [page(number) for number in range(1, 11)], progress=30, pages_total=10)
     assert await store.backlog() == [Backlog("model-a", "application/pdf", 1, 1, 500, 0)]
     await store.release(task.claim)
     assert await store.backlog() == [Backlog("model-a", "application/pdf", 2, 1, 500, 7)]
@@ -96,9 +96,7 @@ async def test_counts_are_right_whatever_happens(store: Store, seed: int) -> Non
             if (await current(store, task)).status is not TaskStatus.RUNNING:
                 continue  # cancelled above
             total = chance.randrange(1, 50)
-            await store.report(
-                task.claim, stage=Stage.ASKING, progress=1, pages_done=chance.randrange(total), pages_total=total
-            )
+            await store.save_pages(task.claim, [page(1)], progress=chance.random() * 100, pages_total=total)
             if action < 0.7:
                 await store.release(task.claim, not_before=chance.choice([0, time.time() + 3600]))
             elif action < 0.8:

@@ -171,8 +171,9 @@ async def test_a_claim_counts_the_attempt_and_starts_the_clock(store: Store) -> 
 
 async def test_what_was_reported_is_never_taken_back(store: Store) -> None:
     task = await running(store)
-    await store.report(task.claim, stage=Stage.ASKING, progress=40.5, pages_done=4, pages_total=10)
-    await store.report(task.claim, stage=Stage.READING, progress=12, pages_done=2, pages_total=None)
+    await store.save_pages(task.claim, [page(3), page(4)], progress=30, pages_total=10)
+    await store.report(task.claim, stage=Stage.ASKING, progress=40.5)
+    await store.report(task.claim, stage=Stage.READING, progress=12)
     now = await current(store, task)
     assert (now.stage, now.progress, now.pages_done, now.pages_total) == (Stage.READING, 40.5, 4, 10)
     await store.save_pages(task.claim, [page(1)], progress=1, pages_total=None)
@@ -236,7 +237,7 @@ async def test_completion_keeps_the_result_whole(store: Store) -> None:
 
 async def test_failure_keeps_the_error(store: Store) -> None:
     task = await running(store)
-    await store.report(task.claim, stage=Stage.READING, progress=12, pages_done=0, pages_total=None)
+    await store.report(task.claim, stage=Stage.READING, progress=12)
     await store.fail(task.claim, "The file is encrypted.", "processing_error")
     ended = await current(store, task)
     assert (ended.status, ended.error, ended.error_type) == (
@@ -249,7 +250,7 @@ async def test_failure_keeps_the_error(store: Store) -> None:
 # -- the fence --------------------------------------------------------------------------------------------------------
 WRITES: dict[str, Callable[[Store, Claim], Awaitable[None]]] = {
     "release": lambda store, claim: store.release(claim, not_before=1, upstream_failed=True),
-    "report": lambda store, claim: store.report(claim, stage=Stage.ASKING, progress=99, pages_done=9, pages_total=9),
+    "report": lambda store, claim: store.report(claim, stage=Stage.ASKING, progress=99),
     "save_pages": lambda store, claim: store.save_pages(claim, [page(9)], progress=99, pages_total=9),
     "save_part": lambda store, claim: store.save_part(claim, part(9), stage=Stage.ASKING, progress=99),
     "complete": lambda store, claim: store.complete(claim, RESULT),
@@ -441,7 +442,7 @@ async def test_a_report_or_an_orderly_return_forgives_nothing_and_counts_nothing
     for _ in range(5):
         claimed = await store.claim("server-1")
         assert claimed is not None
-        await store.report(claimed.claim, stage=Stage.READING, progress=1, pages_done=0, pages_total=None)
+        await store.report(claimed.claim, stage=Stage.READING, progress=1)
         await store.release(claimed.claim)
     assert (await current(store, task)).crashes == 1
 

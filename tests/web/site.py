@@ -141,9 +141,13 @@ class Site:
         self.services.changes.announce(task.task_id)
         return task.claim
 
-    async def report(self, claim: Claim, stage: Stage, progress: float, done: int = 0, total: int | None = None) -> None:
+    async def report(
+        self, claim: Claim, stage: Stage, progress: float, done: int = 0, total: int | None = None
+    ) -> None:
         """Say how far it is."""
-        await self.store.report(claim, stage=stage, progress=progress, pages_done=done, pages_total=total)
+        pages = [Page(number, PageSource.TEXT, "text") for number in range(1, done + 1)]
+        await self.store.save_pages(claim, pages, progress=0, pages_total=total)
+        await self.store.report(claim, stage=stage, progress=progress)
         self.services.changes.announce(claim.task_id)
 
     async def complete(self, claim: Claim, **changes: Any) -> None:
@@ -179,7 +183,9 @@ async def open_site(data_dir: Path, store: SQLiteStore) -> AsyncIterator[Site]:
     listed = [Told("sees", "It Sees", vision=True), Told("reads", "It Reads", vision=False)]
     await store.save_note("catalog", ENDPOINT, {"models": [asdict(one) for one in listed]})
     learned = Learned(store)
-    catalog = Catalog([Endpoint(ENDPOINT, learned=learned)], store, learned, preferred=lambda: config.current.admin_model)
+    catalog = Catalog(
+        [Endpoint(ENDPOINT, learned=learned)], store, learned, preferred=lambda: config.current.admin_model
+    )
     health = EndpointHealth(catalog)
     await catalog.load()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -73,9 +74,11 @@ class ScriptedEndpoint:
         *,
         key: str = "",
         pages: Mapping[str, object] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.models = list(models)
         self.key = key
+        self.tls = tls
         self.pages = dict(pages or {})
         """JSON answers by path, for what servers tell beside the OpenAI interface."""
         self.calls: list[Call] = []
@@ -105,7 +108,7 @@ class ScriptedEndpoint:
         application.router.add_route("*", "/{path:.*}", self._page)
         self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True, ssl_context=self.tls)
         await site.start()
         self._port = self._runner.addresses[0][1]
 
@@ -118,7 +121,7 @@ class ScriptedEndpoint:
     @property
     def base_url(self) -> str:
         """As OPENAI_API_BASE_URLS wants it."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}/v1"
 
     # -- what it does -------------------------------------------------------------------------------------------------
     def script(self, *behaviours: Behaviour) -> None:

@@ -28,7 +28,6 @@ NOT_CHAT = re.compile(
 
 WELL_KNOWN: tuple[tuple[str, bool, int], ...] = (
     # first match wins; vision and context in tokens, from their makers' pages, November 2026
-    (r"docv2-local-reader", True, 1_000_000),
     (r"gpt-4-vision|gpt-4-turbo|gpt-4o", True, 128_000),
     (r"gpt-4\.1", True, 1_047_576),
     (r"gpt-4", False, 8_192),

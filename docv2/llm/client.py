@@ -170,7 +170,7 @@ class Endpoint:
         answer = Answer(on_progress)
         async with stream:
             response = stream.response
-            if "text/event-stream" in response.headers.get("content-type", ""):
+            if "text/event-stream" in response.headers.get("content-type", "").lower():
                 async for chunk in stream:
                     answer.add(chunk)
                 return answer.finish()

@@ -330,13 +330,3 @@ def test_a_wrong_number_of_keys_stops_the_start() -> None:
 
 def test_an_address_given_twice_is_one_endpoint() -> None:
     assert len(endpoints_of(["http://a/v1", "http://a/v1/"], [], Learned())) == 1
-
-
-async def test_a_proxy_from_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with ScriptedEndpoint() as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy.base_url.removesuffix("/v1"))
-        monkeypatch.setenv("NO_PROXY", "")
-        async with Endpoint("http://far-away.invalid/v1") as endpoint:
-            reply = await endpoint.ask("m", [{"role": "user", "content": "?"}], temperature=0, max_tokens=1)
-        assert reply.content == "The answer."
-        assert proxy.calls[0].headers["Host"] == "far-away.invalid"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from docv2.llm.client import Endpoint
 from docv2.llm.learned import Facts
 from docv2.llm.reply import Reply
 from tests import endpoint as scripted
+from tests import programs
 from tests.endpoint import KEY, VISION_MODEL, Behaviour, ScriptedEndpoint
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,AAAA"}}
@@ -481,3 +484,36 @@ async def test_calls_share_nothing_but_the_connection_pool(server: ScriptedEndpo
     server.otherwise = scripted.answer(lambda call: f"You said {call.text}.")
     replies = await asyncio.gather(*(ask(endpoint, prompt=f"word {n}") for n in range(20)))
     assert [reply.content for reply in replies] == [f"You said word {n}." for n in range(20)]
+
+
+# -- the way there ----------------------------------------------------------------------------------------------------
+async def test_a_proxy_from_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ScriptedEndpoint() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.base_url.removesuffix("/v1"))
+        monkeypatch.setenv("NO_PROXY", "")
+        async with Endpoint("http://far-away.invalid/v1") as endpoint:
+            assert (await ask(endpoint)).content == "The answer."
+        assert proxy.calls[0].headers["Host"] == "far-away.invalid"
+
+
+async def test_a_certificate_authority_from_the_environment_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    openssl = programs.require("openssl")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    making = await asyncio.create_subprocess_exec(
+        *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"),
+        *("-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert await making.wait() == 0
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    async with ScriptedEndpoint(tls=tls) as server:
+        async with Endpoint(server.base_url) as endpoint:
+            error = await failure(endpoint)
+            assert isinstance(error, UpstreamUnavailable)
+            assert error.endpoint_down
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        async with Endpoint(server.base_url) as endpoint:
+            assert (await ask(endpoint)).content == "The answer."

@@ -1,0 +1,344 @@
+"""What is particular to SQLite: the connections, the schema's own guards, and how little the hot queries look at."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from docv2.store import sqlite
+from docv2.store.base import QueueDepth
+from docv2.store.engine import DRIVER, connect_writer, is_safe_beside_writer
+from docv2.store.migrate import migrate
+from docv2.store.sqlite import QUERIES, SQLiteStore
+from docv2.store.writer import Kind
+from docv2.tasks import TRANSITIONS, Stage, Task, TaskStatus
+from tests.conformance.conftest import SQLITE_DRIVERS
+from tests.conformance.samples import RESULT, current, enqueue, page, running
+
+
+@pytest.fixture(params=SQLITE_DRIVERS)
+def schema(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to an empty database with the schema, and nothing of docv2 around it."""
+    path = tmp_path / "schema.db"
+    connection = connect_writer(path, SQLITE_DRIVERS[request.param], checkpoints=True)
+    migrate(connection, path)
+    yield connection
+    connection.close()
+
+
+def add(schema: sqlite3.Connection, count: int = 1, **values: Any) -> None:
+    """Rows as acceptance makes them."""
+    row = {
+        "user_id": "u", "filename": "f", "media_type": "application/pdf", "size": 10, "sha256": "0",
+        "prompt": "p" * 200, "model": "model-a", "temperature": 0.5, "max_tokens": 10, "created_at": 1e9, **values,
+    }  # fmt: skip
+    names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+    (have,) = schema.execute("SELECT count(*) FROM tasks").fetchone()
+    schema.execute("BEGIN")
+    schema.executemany(
+        f"INSERT INTO tasks (task_id, {names}) VALUES (:task_id, {marks})",
+        ({"task_id": f"task-{have + number}", **row} for number in range(count)),
+    )
+    schema.execute("COMMIT")
+
+
+# -- connections ------------------------------------------------------------------------------------------------------
+async def test_the_connections_are_as_the_queue_needs_them(store: SQLiteStore, tmp_path: Path) -> None:
+    def pragmas(connection: sqlite3.Connection) -> list[Any]:
+        names = ("journal_mode", "foreign_keys", "busy_timeout", "mmap_size", "cache_size", "journal_size_limit")
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    assert await store._writer.submit(Kind.READ, pragmas) == ["wal", 1, 500, 0, -65536, 64 * 1024 * 1024]
+    if store._reader is not None:
+        with pytest.raises(DRIVER.OperationalError, match="readonly"):
+            store._reader.execute("DELETE FROM tasks")
+    assert stat.S_IMODE((tmp_path / "docv2.db").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("version", "is_safe"),
+    [
+        ((3, 40, 1), False), ((3, 44, 5), False), ((3, 44, 6), True), ((3, 45, 0), False), ((3, 50, 6), False),
+        ((3, 50, 7), True), ((3, 51, 0), False), ((3, 51, 2), False), ((3, 51, 3), True), ((4, 0, 0), True),
+    ],
+)  # fmt: skip
+def test_the_versions_that_may_read_beside_the_writer(version: tuple[int, int, int], is_safe: bool) -> None:
+    driver = cast("ModuleType", SimpleNamespace(sqlite_version_info=version))
+    assert is_safe_beside_writer(driver) is is_safe
+
+
+@pytest.mark.parametrize("driver", list(SQLITE_DRIVERS.values()))
+async def test_an_old_library_gets_one_connection_and_a_warning(
+    driver: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await SQLiteStore.open(tmp_path / "docv2.db", driver=driver) as store:
+        is_old = not is_safe_beside_writer(driver)
+        assert (store._reader is None) is (store._lists is None) is is_old
+        assert [record.levelno for record in caplog.records] == [logging.WARNING] * is_old
+
+
+async def test_a_second_process_works_beside_the_server(store: SQLiteStore, tmp_path: Path) -> None:
+    script = """
+import asyncio, sys
+from pathlib import Path
+from docv2.store.sqlite import SQLiteStore
+from tests.conformance.samples import enqueue, user
+
+async def main():
+    async with await SQLiteStore.open(Path(sys.argv[1]), checkpoints=False) as store:
+        await store.add_user(user(email="ann@example.org"))
+        assert (await store.depth()).waiting >= 1
+        for _ in range(300):
+            await enqueue(store)
+
+asyncio.run(main())
+"""
+    await enqueue(store)
+    guest = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(tmp_path / "docv2.db"))
+    await asyncio.gather(*(enqueue(store) for _ in range(300)))
+    assert await guest.wait() == 0
+    assert await store.user_by_email("ann@example.org")
+    assert await store.depth() == QueueDepth(waiting=601, running=0)
+
+
+async def test_a_guest_leaves_checkpoints_to_the_server(store: SQLiteStore, tmp_path: Path) -> None:
+    async with await SQLiteStore.open(tmp_path / "docv2.db", checkpoints=False) as guest:
+
+        def checkpoint_after_pages(connection: sqlite3.Connection) -> int:
+            return int(connection.execute("PRAGMA wal_autocheckpoint").fetchone()[0])
+
+        assert await guest._writer.submit(Kind.READ, checkpoint_after_pages) == 0
+        assert await store._writer.submit(Kind.READ, checkpoint_after_pages) == 1000
+
+
+async def test_removal_goes_in_bounded_bites(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "EXPIRE_BITE", 3)
+    ended = [await running(store) for _ in range(7)]
+    for task in ended:
+        await store.complete(task.claim, RESULT)
+    assert await store.expire(time.time() + 1) == [task.task_id for task in ended]
+    assert await store.known([task.task_id for task in ended]) == {}
+
+
+# -- statements -------------------------------------------------------------------------------------------------------
+def test_every_statement_has_its_reason_and_is_understood(schema: sqlite3.Connection) -> None:
+    text = Path(sqlite.__file__).with_name("sqlite.sql").read_text()
+    assert len(QUERIES) == text.count("-- name: ")
+    for name, statement in QUERIES.items():
+        assert statement.startswith("-- "), name
+        parameters = dict.fromkeys(itertools.chain(_parameters(statement)), 0)
+        schema.execute(f"EXPLAIN {statement}", parameters).fetchall()
+
+
+def _parameters(statement: str) -> Iterator[str]:
+    code = "\n".join(line for line in statement.splitlines() if not line.startswith("--"))
+    for word in code.replace("(", " ").replace(")", " ").replace(",", " ").split():
+        if word.startswith(":"):
+            yield word[1:]
+
+
+PARAMETERS = {
+    "owner": "server-1", "blocked_models": "[]", "now": 2e9, "task_id": "task-5", "place": 4000, "before": 4000,
+    "ended_before": 1.0, "bite": 10, "attempt": 1, "result": "{}", "sha256": "0", "crash_limit": 3, "error": "e",
+    "error_type": "t", "stage": "asking", "progress": 1.0,
+}  # fmt: skip
+
+
+HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
+
+
+@pytest.mark.parametrize("name", [*HOT, "give_up", "requeue"])
+def test_no_hot_statement_scans_a_table(schema: sqlite3.Connection, name: str) -> None:
+    for _, _, _, step in schema.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", PARAMETERS).fetchall():
+        if step.startswith("SCAN") and any(table in step for table in ("tasks", "users", "api_keys", "pages", "parts")):
+            assert "tasks_running" in step, step  # as long as what runs
+
+
+def steps(schema: sqlite3.Connection, name: str, **values: Any) -> int:
+    """Instructions of SQLite's machine that a statement takes: work, without the machine's mood. Changes nothing."""
+    count = 0
+
+    def tick() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    schema.execute("BEGIN")
+    schema.set_progress_handler(tick, 1)
+    schema.execute(QUERIES[name], {**PARAMETERS, **values}).fetchall()
+    schema.set_progress_handler(None, 1)
+    schema.execute("ROLLBACK")
+    return count
+
+
+def test_a_claim_does_not_look_at_the_tasks_of_blocked_models(schema: sqlite3.Connection) -> None:
+    add(schema, 10)
+    add(schema, 10, model="model-b")
+    few = steps(schema, "claim", blocked_models='["model-a"]')
+    add(schema, 5000)
+    assert steps(schema, "claim", blocked_models='["model-a"]') < few + 100
+    assert steps(schema, "claim", blocked_models='["model-a", "model-b"]') < few
+    assert steps(schema, "claim") < 2 * few
+
+
+def test_a_rank_and_the_work_ahead_cost_a_block_not_the_queue(schema: sqlite3.Connection) -> None:
+    add(schema, 2 * 2048)
+    place = 2 * 2048 - 1
+    once = {name: steps(schema, name, place=place, before=place) for name in ("position", "backlog")}
+    add(schema, 8 * 2048)
+    place = 10 * 2048 - 1
+    for name, before in once.items():
+        assert steps(schema, name, place=place, before=place) < before + 300
+    assert steps(schema, "depth") < 300
+
+
+# -- the schema's own guards ------------------------------------------------------------------------------------------
+NOT_RUNNING = "owner = NULL, claimed_at = NULL"
+STATUS_VALUES = {
+    TaskStatus.WAITING: f"{NOT_RUNNING}, ended_at = NULL, result = NULL, error = NULL, error_type = NULL",
+    TaskStatus.RUNNING: "owner = 's', claimed_at = 1, ended_at = NULL, result = NULL, error = NULL, error_type = NULL",
+    TaskStatus.COMPLETED: f"{NOT_RUNNING}, ended_at = 2, result = '{{}}', error = NULL, error_type = NULL",
+    TaskStatus.FAILED: f"{NOT_RUNNING}, ended_at = 2, result = NULL, error = 'e', error_type = 't'",
+}
+PATHS = {
+    TaskStatus.WAITING: [],
+    TaskStatus.RUNNING: [TaskStatus.RUNNING],
+    TaskStatus.COMPLETED: [TaskStatus.RUNNING, TaskStatus.COMPLETED],
+    TaskStatus.FAILED: [TaskStatus.FAILED],
+}
+
+
+def move(schema: sqlite3.Connection, to: TaskStatus) -> None:
+    schema.execute(f"UPDATE tasks SET status = '{to}', {STATUS_VALUES[to]}")
+
+
+@pytest.mark.parametrize(("start", "to"), list(itertools.permutations(TaskStatus, 2)))
+def test_the_schema_allows_the_same_moves_as_the_code(
+    schema: sqlite3.Connection, start: TaskStatus, to: TaskStatus
+) -> None:
+    add(schema)
+    for status in PATHS[start]:
+        move(schema, status)
+    if to in TRANSITIONS[start]:
+        move(schema, to)
+    else:
+        with pytest.raises((sqlite3.IntegrityError, DRIVER.IntegrityError), match="cannot go from this status"):
+            move(schema, to)
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        "status = 'running'",
+        "status = 'failed'",
+        "status = 'failed', ended_at = 1",
+        "status = 'cancelled'",
+        "owner = 'server-1'",
+        "ended_at = 1",
+        "result = '{}'",
+        "size = -1",
+        "size = 'large'",
+        "progress = 101",
+        "stage = 'thinking'",
+    ],
+)
+def test_half_an_edit_is_refused(schema: sqlite3.Connection, half: str) -> None:
+    add(schema)
+    with pytest.raises((sqlite3.IntegrityError, DRIVER.IntegrityError)):
+        schema.execute(f"UPDATE tasks SET {half}")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "DELETE FROM tasks WHERE place % 3 = 0",
+        "UPDATE tasks SET model = 'model-b' WHERE place % 5 = 0",
+        "UPDATE tasks SET size = size * 2, media_type = 'text/plain' WHERE place > 2000",
+        "UPDATE tasks SET pages_total = 10, progress = 44 WHERE place BETWEEN 2040 AND 2060",
+        "UPDATE tasks SET place = 10000 + place WHERE place < 4",
+        f"UPDATE tasks SET status = 'failed', {STATUS_VALUES[TaskStatus.FAILED]} WHERE place < 2100",
+        "DELETE FROM tasks",
+    ],
+)
+def test_the_sums_stay_right_when_someone_edits_rows(schema: sqlite3.Connection, edit: str) -> None:
+    add(schema, 2500)
+    schema.execute(edit)
+    plain = """
+        SELECT place / 2048, model, media_type, count(*), sum(pages_total IS NULL),
+            sum(iif(pages_total IS NULL, size, 0)), sum(coalesce(CAST(round(pages_total * 0.56) AS INTEGER), 0))
+        FROM tasks WHERE status = 'waiting' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    """
+    summed = [tuple(row) for row in schema.execute("SELECT * FROM backlog ORDER BY 1, 2, 3").fetchall()]
+    assert summed == [tuple(row) for row in schema.execute(plain).fetchall()]
+
+
+# -- for people at the shell ------------------------------------------------------------------------------------------
+async def _something_of_everything(store: SQLiteStore) -> list[Task]:
+    completed = await running(store, filename="done.pdf")
+    await store.complete(completed.claim, RESULT)
+    failed = await running(store, filename="broken.pdf")
+    await store.fail(failed.claim, "The file is encrypted.", "processing_error")
+    working = await running(store, filename="now.pdf")
+    await store.save_pages(working.claim, [page(1)], progress=10, pages_total=3)
+    await store.report(working.claim, stage=Stage.ASKING, progress=33.333)
+    waiting = [await enqueue(store, filename="next.pdf", size=1536 * 1024), await enqueue(store, filename="later.pdf")]
+    return [await current(store, task) for task in (completed, failed, working, *waiting)]
+
+
+def shell(path: Path, view: str) -> list[dict[str, str]]:
+    """What Debian's sqlite3 shows; the standard library's where there is none."""
+    query = f"SELECT * FROM {view}"
+    try:
+        answer = subprocess.run(
+            ["sqlite3", "-readonly", "-header", "-separator", "\t", str(path), query],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        header, *lines = answer.stdout.splitlines()
+        return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    except FileNotFoundError:
+        connection = sqlite3.connect(path)
+        connection.row_factory = sqlite3.Row
+        rows = [{k: "" if row[k] is None else str(row[k]) for k in row.keys()} for row in connection.execute(query)]  # noqa: SIM118
+        connection.close()
+        return rows
+
+
+async def test_the_views_read_well(store: SQLiteStore, tmp_path: Path) -> None:
+    completed, failed, working, first, _ = await _something_of_everything(store)
+    path = tmp_path / "docv2.db"
+    if not is_safe_beside_writer(DRIVER):
+        await store.close()
+
+    def utc(seconds: float | None) -> str:
+        return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
+
+    queue, running_, failures, throughput = [
+        await asyncio.to_thread(shell, path, view) for view in ("queue", "running", "failures", "throughput")
+    ]
+    assert [(row["position"], row["filename"], row["pages"]) for row in queue] == [
+        ("1", "next.pdf", "0/?"), ("2", "later.pdf", "0/?"),
+    ]  # fmt: skip
+    assert queue[0]["megabytes"] == "1.5"
+    assert queue[0]["accepted"] == utc(first.created_at)
+    assert queue[0]["retried_at"] == ""
+    assert 0 <= int(queue[0]["waiting_seconds"]) < 100
+    (row,) = running_
+    assert (row["stage"], row["percent"], row["pages"], row["owner"]) == ("asking", "33.3", "1/3", "server-1")
+    assert row["claimed"] == utc(working.claimed_at)
+    (row,) = failures
+    assert (row["filename"], row["stage"], row["error"]) == ("broken.pdf", "reading", "The file is encrypted.")
+    assert row["failed"] == utc(failed.ended_at)
+    assert throughput[0]["hour"] == time.strftime("%Y-%m-%d %H:00Z", time.gmtime(completed.ended_at))
+    assert sum(int(row["completed"]) for row in throughput) == sum(int(row["failed"]) for row in throughput) == 1

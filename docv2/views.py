@@ -200,7 +200,7 @@ def _doing(task: Task) -> str:
     pages = f": {task.pages_done} of {task.pages_total} pages" if task.pages_total else ""
     match task.stage:
         case Stage.ASKING:
-            return "Asking the model" + pages
+            return "Asking the model"
         case Stage.COMBINING:
             return "Combining the answers"
         case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import aiohttp
 from docv2.accounts import keys, users
 from docv2.bootstrap import Services
 from docv2.config import RuntimeConfig, from_settings
+from docv2.documents import Page, PageSource
+from docv2.documents import Page, PageSource
 from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.intake import Intake
@@ -125,6 +127,8 @@ class Site:
             yield reader, writer
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     def head(self, content_type: str = "multipart/form-data; boundary=b", **headers: str) -> bytes:
         """The head of a `process` request, as far as the body."""
@@ -141,13 +145,15 @@ class Site:
         self.services.changes.announce(task.task_id)
         return task.claim
 
-    async def report(
-        self, claim: Claim, stage: Stage, progress: float, done: int = 0, total: int | None = None
-    ) -> None:
+    async def report(self, claim: Claim, stage: Stage, progress: float) -> None:
         """Say how far it is."""
-        pages = [Page(number, PageSource.TEXT, "text") for number in range(1, done + 1)]
-        await self.store.save_pages(claim, pages, progress=0, pages_total=total)
         await self.store.report(claim, stage=stage, progress=progress)
+        self.services.changes.announce(claim.task_id)
+
+    async def read_pages(self, claim: Claim, numbers: range, *, total: int, progress: float) -> None:
+        """Keep pages as read."""
+        pages = [Page(number, PageSource.TEXT, "has text", chars=10) for number in numbers]
+        await self.store.save_pages(claim, pages, progress=progress, pages_total=total)
         self.services.changes.announce(claim.task_id)
 
     async def complete(self, claim: Claim, **changes: Any) -> None:

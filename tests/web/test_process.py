@@ -112,7 +112,9 @@ async def test_a_prompt_of_5_to_4000_characters_is_taken_and_stripped(site: Site
     assert (await site.task(await site.accepted(prompt=prompt))).prompt == prompt.strip()
 
 
-@pytest.mark.parametrize(("temperature", "expected"), [("0", 0.0), ("2", 2.0), (".5", 0.5), ("1e-1", 0.1), ("+1.", 1.0)])
+@pytest.mark.parametrize(
+    ("temperature", "expected"), [("0", 0.0), ("2", 2.0), (".5", 0.5), ("1e-1", 0.1), ("+1.", 1.0)]
+)
 async def test_numbers_are_taken_as_people_and_programs_write_them(
     site: Site, temperature: str, expected: float
 ) -> None:

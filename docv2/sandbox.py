@@ -34,6 +34,10 @@ PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TESSDATA_PREFIX",
 START_SECONDS = 60.0
 """Longest wait for the fork server to load its modules: half a second on an idle machine."""
 
+CRASHES = {-signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGSEGV, -signal.SIGTRAP}
+
+TOO_MUCH_MEMORY = "Reading the document takes more memory than allowed."
+
 log = logging.getLogger(__name__)
 
 
@@ -61,11 +65,14 @@ class _Exit:
 class _Run:
     number: int
     owner: str
+    memory_limit: int
     channel: socket.socket
     stderr: int
     ended: asyncio.Future[_Exit]
     started_at: float = field(default_factory=time.monotonic)
     pid: int | None = None
+    outcome: str = ""
+    """In a word for the log: finished, failed, stopped; empty where the child itself decided."""
     memory_before: int = field(default_factory=lambda: _resident(os.getpid()))
 
 
@@ -180,9 +187,9 @@ class Sandbox:
             run.ended.set_result(exit_)
         now = _resident(os.getpid())
         log.info(
-            "Reading child of %s ended: exit %s after %.1f s, %.1f s CPU; "
+            "Reading child of %s %s after %.1f s, %.1f s CPU; "
             "memory of the server before %d MiB, of the child at peak %d MiB, of the server after %d MiB",
-            *(run.owner, exit_.code, time.monotonic() - run.started_at, exit_.cpu),
+            *(run.owner, run.outcome or f"died (exit {exit_.code})", time.monotonic() - run.started_at, exit_.cpu),
             *(run.memory_before >> 20, exit_.peak >> 20, now >> 20),
         )
 
@@ -204,15 +211,9 @@ class Sandbox:
             if run.pid is not None
         ]
 
-    def kill(self, owner: str) -> int:
-        """Kill the children of an owner, whose runs then raise ParserDied; how many there were."""
-        doomed = [run for run in self._runs.values() if run.owner == owner]
-        for run in doomed:
-            self._kill(run)
-        return len(doomed)
-
-    def _kill(self, run: _Run) -> None:
+    def _kill(self, run: _Run, outcome: str = "") -> None:
         if run.number in self._runs:
+            run.outcome = run.outcome or outcome
             with suppress(ParserDied):  # Then it is dead already.
                 self._tell({"kill": run.number})
 
@@ -234,7 +235,7 @@ class Sandbox:
             total_seconds=int(self._total_seconds) + 1,
             file_size=self._file_size,
         )
-        run = await self._fork(owner)
+        run = await self._fork(owner, request["memory"])
         try:
             with suppress(ConnectionError):  # A child that is gone already is noticed where it is listened to.
                 await asyncio.get_running_loop().sock_sendall(run.channel, packet(request))
@@ -252,18 +253,20 @@ class Sandbox:
                         run.channel.send(b"+")
                     yield value
                 elif word == "end":
+                    run.outcome = "finished"
                     return
                 else:
+                    run.outcome = "failed"
                     raise _error(run, word, value)
         finally:
-            self._kill(run)
+            self._kill(run, "stopped")
             try:
                 await run.ended
             finally:
                 run.channel.close()
                 os.close(run.stderr)
 
-    async def _fork(self, owner: str) -> _Run:
+    async def _fork(self, owner: str, memory_limit: int) -> _Run:
         """A new child that waits for its request."""
         try:
             await self.start()
@@ -272,7 +275,8 @@ class Sandbox:
         channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel.setblocking(False)
         stderr, their_stderr = _scrap()
-        run = _Run(next(self._numbers), owner, channel, stderr, asyncio.get_running_loop().create_future())
+        ended = asyncio.get_running_loop().create_future()
+        run = _Run(next(self._numbers), owner, memory_limit, channel, stderr, ended)
         try:
             self._tell({"fork": run.number}, [theirs.fileno(), their_stderr])
         except BaseException:
@@ -295,12 +299,22 @@ class Sandbox:
             break
         if not data:
             self._kill(run)  # In case it merely closed its end; one that ended keeps its exit code.
-            raise _death(run, await run.ended)
+            raise self._death(run, await run.ended)
         try:
             [(word, value)] = json.loads(data).items()
         except (ValueError, AttributeError, RecursionError) as error:
             raise ParserDied("The reading child sent what is no message.") from error
         return word, value
+
+    def _death(self, run: _Run, exit_: _Exit) -> Exception:
+        """What it means that the child ended without a last word."""
+        if exit_.code == -signal.SIGXCPU:
+            return OverLimit("Reading the document takes more processing time than allowed.")
+        # C libraries that get no memory crash or abort. Most of the limit in use tells that from a fault of theirs.
+        if exit_.code in CRASHES and exit_.peak > run.memory_limit / 2:
+            return OverLimit(TOO_MUCH_MEMORY)
+        log.error("The reading child of %s died: exit %s. %s", run.owner, exit_.code, _tail(run.stderr))
+        return ParserDied(f"The reading child ended with code {exit_.code}.")
 
 
 def _error(run: _Run, word: str, value: object) -> Exception:
@@ -309,18 +323,9 @@ def _error(run: _Run, word: str, value: object) -> Exception:
         message = "".join(c for c in str(value) if c.isprintable())
         return DocumentError(message or "The document cannot be read.")
     if word == "out_of_memory":
-        return OverLimit("Reading the document takes more memory than allowed.")
+        return OverLimit(TOO_MUCH_MEMORY)
     log.error("Reading the document of %s failed: %s", run.owner, value)
     return DocumentError("The document cannot be read.")
-
-
-def _death(run: _Run, exit_: _Exit) -> Exception:
-    """What it means that the child ended without a last word."""
-    if exit_.code == -signal.SIGXCPU:
-        return OverLimit("Reading the document takes more processing time than allowed.")
-    said = _tail(run.stderr)
-    log.error("The reading child of %s died: exit %s. %s", run.owner, exit_.code, said)
-    return ParserDied(f"The reading child ended with code {exit_.code}.")
 
 
 async def _launch(control: int, stderr: IO[bytes], preload: Sequence[str]) -> asyncio.subprocess.Process:
@@ -331,7 +336,6 @@ async def _launch(control: int, stderr: IO[bytes], preload: Sequence[str]) -> as
         stderr=stderr,
         pass_fds=[control],
         env=_environment(),
-        cwd="/",
         umask=0o077,
         start_new_session=True,  # Ctrl-C at a terminal is for the server alone.
     )

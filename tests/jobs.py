@@ -70,6 +70,14 @@ def eat_memory() -> Iterator[int]:
     yield len(hoard)
 
 
+def abort_full() -> Iterator[int]:
+    """Fill the memory, and then do as C libraries do that get no more."""
+    try:
+        yield from eat_memory()
+    except MemoryError:
+        os.abort()
+
+
 def spin() -> Iterator[int]:
     yield 1
     while True:

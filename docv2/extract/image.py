@@ -1,0 +1,99 @@
+"""Pictures: turned upright, on white, scaled to what a model can use. Of an animation the frames that differ."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageChops, ImageOps
+
+from docv2.errors import DocumentError
+from docv2.extract.base import Found, fitting, picture_page
+
+FORMATS = ("PNG", "JPEG", "GIF")
+
+MAX_DECODED = 40_000_000
+"""Pixels that are decoded at all: 160 MB of memory. 20 kB of PNG can hold 169 million."""
+
+MAX_FRAMES = 8
+"""Frames of an animation that become pages, spread evenly over it."""
+
+MAX_FRAME_WORK = 400_000_000
+"""Pixels decoded of an animation, some seconds of work: every frame builds on the ones before it."""
+
+Image.MAX_IMAGE_PIXELS = MAX_DECODED
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def pages(path: Path, folder: Path, first_page: int) -> Iterator[Found]:
+    """The picture as one page; an animation as several."""
+    with path.open("rb") as file, open_picture(file) as picture:
+        frames = getattr(picture, "n_frames", 1) if picture.format == "GIF" else 1
+        if frames == 1:
+            if first_page == 1:
+                yield picture_page(folder, 1, upright(picture), "The document is a picture."), 1
+            return
+        reach = max(1, min(frames, MAX_FRAME_WORK // (picture.width * picture.height)))
+        number, before = 0, None
+        for index in sorted({round(step * (reach - 1) / (MAX_FRAMES - 1)) for step in range(MAX_FRAMES)}):
+            try:
+                picture.seek(index)
+                frame = upright(picture)
+            except (DocumentError, EOFError):
+                if before is None:
+                    raise
+                break  # The file ends within the animation; what came before it is whole.
+            if before is not None and ImageChops.difference(frame, before).getbbox() is None:
+                continue
+            number, before = number + 1, frame
+            if number >= first_page:
+                reason = f"Frame {index + 1} of {frames} of the animation."
+                yield picture_page(folder, number, frame, reason), None
+
+
+def open_picture(file: IO[bytes], formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """A picture, not decoded yet. DocumentError where it is too large or none of the formats."""
+    try:
+        return Image.open(file, formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DocumentError(f"The picture has more than {MAX_DECODED // 10**6} megapixels.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Broken files lead Pillow into any exception there is
+        raise DocumentError("The picture is damaged.") from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture as a person would see it, RGB, within the pixel budget. DocumentError where it is damaged."""
+    try:
+        scale = fitting(*picture.size)
+        picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))  # JPEG: decode no more.
+        decoded = ImageOps.exif_transpose(picture)
+        decoded = _eight_bit(decoded)
+        scale = fitting(*decoded.size)
+        if scale < 1:
+            size = max(1, round(decoded.width * scale)), max(1, round(decoded.height * scale))
+            decoded = decoded.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        if decoded.mode != "RGBA":
+            return decoded
+        white = Image.new("RGB", decoded.size, "white")
+        white.paste(decoded, mask=decoded.getchannel("A"))
+    except MemoryError:
+        raise
+    except Exception as error:  # As above.
+        raise DocumentError("The picture is damaged.") from error
+    return white
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """RGB, or RGBA where parts are transparent. Sixteen bits of grey are scaled down; a plain conversion clips them."""
+    if picture.mode.startswith("I;16"):
+        picture = picture.convert("I")
+    if picture.mode in ("I", "F"):
+        _, high = picture.convert("F").getextrema()
+        assert isinstance(high, float)
+        scale = 1.0 if high <= 255 else 255 / 65_535
+        picture = picture.point(lambda value: value * scale + 0).convert("L")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")

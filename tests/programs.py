@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -19,7 +20,7 @@ def require(program: str) -> str:
     return found
 
 
-def missing(reason: str) -> None:
+def missing(reason: str) -> NoReturn:
     """Skip the test, or fail it where nothing may be missing."""
     if os.environ.get(REQUIRED) == "1":
         pytest.fail(reason, pytrace=False)

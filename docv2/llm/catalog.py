@@ -22,6 +22,8 @@ ASSUMED_CONTEXT = 32_768
 too high fails, or worse, loses what a server cuts off without a word."""
 PICTURES_PER_CALL = 8
 """Pictures where nobody says. Bounds the memory of a call: eight pages of 0.5 MB take some 35 MB on their way."""
+MOST_PICTURES = 32
+"""Whatever an endpoint says: the memory is ours."""
 CUSTOMARY_DEFAULT = "gpt-4-vision"
 NAMED_IN_ERRORS = 20
 
@@ -97,7 +99,10 @@ class Catalog:
             self._told[endpoint.name] = told
             self._reindex()
             log.info("model endpoint %s lists %d models", endpoint.name, len(told))
-            await self._store.save_note(NOTE, endpoint.name, {"models": [asdict(one) for one in told]})
+            try:
+                await self._store.save_note(NOTE, endpoint.name, {"models": [asdict(one) for one in told]})
+            except DocV2Error as error:  # it holds for this run all the same
+                log.warning("the models of %s are not kept: %s", endpoint.name, error)
 
     def _reindex(self) -> None:
         self._index = {}
@@ -192,6 +197,7 @@ class Catalog:
             vision = told.vision
         facts = self._learned.of(told.id)
         context = told.context or context
+        pictures = min(told.pictures or PICTURES_PER_CALL, MOST_PICTURES)
         return Model(
             id=told.id,
             endpoint=endpoint,
@@ -199,7 +205,7 @@ class Catalog:
             vision=vision and not facts.cannot_see,
             vision_known=known or facts.cannot_see,
             context=min(context, facts.context or context),
-            pictures_per_call=facts.pictures or told.pictures or PICTURES_PER_CALL,
+            pictures_per_call=min(pictures, facts.pictures or pictures),
         )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
+from docv2.errors import DocV2Error
 from docv2.llm.failures import Complaint
 from docv2.tasks import JSONObject
+
+log = logging.getLogger(__name__)
 
 NOTE = "model"
 FORGOTTEN_AFTER = 24 * 3600.0
@@ -89,8 +93,8 @@ def lesson(complaint: Complaint, facts: Facts) -> Facts | None:
 
 def smaller(facts: Facts, complaint: Complaint, *, tokens: int, pictures: int) -> Facts:
     """Facts after a request of about so many tokens and pictures was too large for the model."""
-    if most := re.search(r"at most (\d+) image", complaint.text):
-        return replace(facts, pictures=max(1, int(most[1])))
+    if most := re.search(r"at most (\d{1,4}) image", complaint.text):
+        return replace(facts, pictures=max(1, min(int(most[1]), pictures - 1)))
     said = STATED.search(complaint.text)
     stated = int(said[1]) if said else None
     if pictures > 1:
@@ -131,4 +135,7 @@ class Learned:
         now = self._clock()
         self._facts[model] = (facts, now)
         if self._store is not None:
-            await self._store.save_note(NOTE, model, {**asdict(facts), "learned_at": now})
+            try:
+                await self._store.save_note(NOTE, model, {**asdict(facts), "learned_at": now})
+            except DocV2Error as error:  # the answer that taught it is worth more
+                log.warning("what %s taught is not kept: %s", model, error)

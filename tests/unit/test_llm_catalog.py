@@ -11,7 +11,7 @@ import pytest
 
 from docv2.errors import CannotSee, InvalidValue, ModelError, StartError, Unavailable, UpstreamUnavailable
 from docv2.llm.capabilities import UNTOLD_LOCAL_CONTEXT, models_of, well_known
-from docv2.llm.catalog import ASSUMED_CONTEXT, PICTURES_PER_CALL, Catalog, endpoints_of
+from docv2.llm.catalog import ASSUMED_CONTEXT, MOST_PICTURES, PICTURES_PER_CALL, Catalog, endpoints_of
 from docv2.llm.client import Endpoint
 from docv2.llm.learned import FORGOTTEN_AFTER, Facts, Learned
 from docv2.store.sqlite import SQLiteStore
@@ -226,6 +226,22 @@ async def test_told_beats_known_beats_assumed_and_experience_beats_all(make: Mak
     assert again.get("gpt-4").vision is False
     assert (again.get("gpt-4").context, again.get("gpt-4").pictures_per_call) == (10_000, 2)
     assert again.get("gpt-4o").context == 128_000
+
+
+async def test_no_endpoint_decides_how_much_memory_a_call_takes(make: Make) -> None:
+    async with ScriptedEndpoint([{"id": "m", "pictures_per_call": 10**6}]) as server:
+        catalog = await make(server)
+    assert catalog.get("m").pictures_per_call == MOST_PICTURES
+
+
+async def test_a_store_that_cannot_be_written_costs_no_answer(make: Make, store: SQLiteStore) -> None:
+    async with ScriptedEndpoint(["m"]) as server:
+        catalog = await make(server, refresh=False)
+        await store.close()
+        await catalog.refresh()
+        endpoint = catalog.endpoint(catalog.get("m"))
+        await endpoint.learned.keep("m", Facts(no_temperature=True))
+    assert endpoint.learned.of("m").no_temperature
 
 
 async def test_lessons_are_doubted_after_a_day(store: SQLiteStore) -> None:

@@ -452,6 +452,8 @@ async def test_a_request_that_is_too_large(
     ("behaviour", "pictures"),
     [
         (scripted.status(400, {"object": "error", "message": "At most 1 image(s) may be provided in one request."}), 1),
+        (scripted.status(400, {"error": "At most 9999 image(s) may be provided in one request."}), 7),
+        (scripted.status(400, {"error": f"At most {'9' * 7000} image(s) may be provided in one request."}), 4),
         (scripted.status(413), 4),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from tests.documents import png
+from tests.documents import encoded, page_picture
 from tests.e2e.server import Server
 from tests.endpoint import (
     TEXT_MODEL,
@@ -147,6 +147,6 @@ async def test_a_model_that_cannot_see_hands_over_to_one_that_can(server: Server
     endpoint.script(status(400, {"error": {"message": f"{TEXT_MODEL} does not support image input"}}))
     endpoint.otherwise = answer("a grey square")
     await server.start()
-    body = await server.finished(await server.submit(png(), "square.png", model=TEXT_MODEL))
+    body = await server.finished(await server.submit(encoded(page_picture("grey")), "grey.png", model=TEXT_MODEL))
     assert body["result"]["model_used"] == VISION_MODEL
     assert endpoint.calls[-1].pictures

@@ -73,7 +73,9 @@ class Question(BaseModel):
 FIELD_BYTES: Mapping[str, int] = {"prompt": 20_000, "model": 1_000, "temperature": 100, "max_tokens": 100}
 """The fields beside the file with the most bytes each may hold; a prompt of 4000 characters has at most 16,000."""
 
-_NOT_ALLOWED = ("string_too_short", "string_too_long", "string_pattern_mismatch", "greater_than_equal", "less_than_equal")
+_NOT_ALLOWED = frozenset(
+    {"string_too_short", "string_too_long", "string_pattern_mismatch", "greater_than_equal", "less_than_equal"}
+)
 """What pydantic calls values that can be read and are not allowed."""
 
 

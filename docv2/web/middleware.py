@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from docv2.accounts.keys import PREFIX
 from docv2.errors import DocV2Error, MethodNotAllowed, NotFound, RequestError, Unauthenticated, Unavailable
+from docv2.intake import TASK_ID
 from docv2.telemetry import logs
 from docv2.web.answers import complete_headers, failure, new_request_id, plain_failure
 from docv2.web.state import KEY_CHECK, REQUEST_ID, USER
@@ -43,7 +44,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The handler's answer, or the error that it raised as one."""
-    request_id, task_id = request[REQUEST_ID], request.match_info.get("task_id")
+    request_id, named = request[REQUEST_ID], request.match_info.get("task_id", "")
+    task_id = named if TASK_ID.fullmatch(named) else None
     try:
         return await handler(request)
     except (RequestError, Unavailable) as error:

@@ -16,7 +16,6 @@ from docv2.accounts import keys, users
 from docv2.bootstrap import Services
 from docv2.config import RuntimeConfig, from_settings
 from docv2.documents import Page, PageSource
-from docv2.documents import Page, PageSource
 from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.intake import Intake
@@ -86,7 +85,7 @@ class Site:
     # -- requests -----------------------------------------------------------------------------------------------------
     async def call(
         self, method: str, path: str, *, key: str | None = "", headers: Mapping[str, str] | None = None, **options: Any
-    ) -> tuple[int, Any, Mapping[str, str]]:
+    ) -> tuple[int, Any, Any]:
         """Status, decoded body and headers of one request; `key=None` sends no credentials."""
         sent = dict(headers or {})
         if key is not None:
@@ -183,7 +182,8 @@ async def open_site(data_dir: Path, store: SQLiteStore) -> AsyncIterator[Site]:
     """Two slots, one endpoint that listed a model which sees and one which does not, one user."""
     settings = Settings(data_dir=data_dir, openai_base_urls=(ENDPOINT,), max_concurrent=2)
     config = RuntimeConfig(from_settings(settings, total_memory=100 * GIB))
-    changes, meter, stopped = Changes(), MemoryMeter(), []
+    changes, meter = Changes(), MemoryMeter()
+    stopped: list[str] = []
     storage = LocalStorage(data_dir / "files")
     gate = Gate(warning=85, hold=90, critical=95, read=meter)
     listed = [Told("sees", "It Sees", vision=True), Told("reads", "It Reads", vision=False)]
@@ -208,7 +208,7 @@ async def open_site(data_dir: Path, store: SQLiteStore) -> AsyncIterator[Site]:
         changes=changes,
         work=never,
     )
-    pool.cancel = stopped.append  # type: ignore[method-assign]
+    pool.cancel = stopped.append  # type: ignore[method-assign, assignment]
     estimate = Estimator(store, slots=pool.slots, running=pool.running)
     services = Services(
         settings=settings,

@@ -212,7 +212,7 @@ async def test_every_way_that_clients_encode_a_name_is_read(site: Site, disposit
     assert (await site.task(answer["task_id"])).filename == shown
 
 
-async def refused_as(site: Site, status: int, detail: str) -> aiohttp.typedefs.LooseHeaders:
+async def refused_as(site: Site, status: int, detail: str) -> Any:
     """Send a document that is refused whole; everything else goes on answering."""
     form = aiohttp.FormData({"prompt": PROMPT})
     form.add_field("file", TEXT, filename="note.txt")

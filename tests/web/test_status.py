@@ -260,9 +260,8 @@ async def test_a_waiting_look_ends_when_the_server_does(site: Site) -> None:
 async def test_nobody_waits_for_a_client_that_is_gone(site: Site) -> None:
     task_id = await site.accepted()
     async with site.connection() as (_, writer):
-        writer.write(
-            f"GET /api/v2/status/{task_id}?wait=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {site.key}\r\n\r\n".encode()
-        )
+        path = f"/api/v2/status/{task_id}?wait=60"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {site.key}\r\n\r\n".encode())
         await until(lambda: waiting(site) == 1)
     await until(lambda: waiting(site) == 0)
 

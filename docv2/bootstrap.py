@@ -131,6 +131,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             changes=changes,
             work=pipeline.work,
         )
+        health.on_open = pool.wake
         estimate = Estimator(store, slots=pool.slots, running=pool.running)
         intake = Intake(
             store=store,

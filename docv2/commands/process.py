@@ -163,7 +163,7 @@ def process(
     max_tokens: int | None,
     as_json: bool,
 ) -> None:
-    r"""Ask the question PROMPT of each of FILES and print the answers.
+    """Ask the question PROMPT of each of FILES and print the answers.
 
     Answers go to standard output in the order of the files; progress, warnings and errors to standard error. Ctrl-C
     cancels on the server whatever this command sent there.
@@ -175,7 +175,7 @@ def process(
       2    the command, the key, the question or a parameter is wrong
       3    the server cannot be reached or does not take documents now
       130  interrupted
-    """
+    """  # noqa: D301
     if os.path.isfile(prompt):  # noqa: PTH113  (Path.is_file raises on long questions)
         raise click.UsageError(f"the question is missing: {harmless(prompt)} is a file")
     options = {"model": model, "temperature": temperature, "max_tokens": max_tokens}

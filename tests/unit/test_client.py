@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
@@ -54,10 +57,10 @@ class Driver:
         self.requests: list[Request] = []
         self.took = 0.0
         """Seconds that each request takes."""
-        monkeypatch.setattr(operations.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(operations.random, "uniform", lambda low, high: high)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(random, "uniform", lambda low, high: high)
 
-    def run(self, operation: Operation[Any], replies: list[Reply | Unreachable]) -> Any:
+    def run(self, operation: Operation[Any], replies: Sequence[Reply | Unreachable]) -> Any:
         """The last reply stays."""
         turn = iter(replies)
         answer: Reply | Unreachable | None = None

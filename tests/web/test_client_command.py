@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from docv2.commands.terminal import duration, fit, harmless, one_line
-from tests.e2e.server import command
 from tests.scripted_api import KEY, ScriptedAPI, State, completed, failed, page, processing, queued, refuse
 
 QUESTION = "What is the monthly rent?"
+PROGRAM = [sys.executable, "-c", "from docv2.commands.process import process; process()"]
+"""The command alone: `docv2` itself takes a second to import the server."""
 HOSTILE = "rent\x1b]0;owned\x07 \x9b31m\u202e1200\r\x1b[2J\ud83d"
 
 
@@ -49,7 +51,7 @@ async def start(
     **env: str,
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *command("process", *arguments), env=environment(api, **env), stdout=stdout, stderr=stderr
+        *PROGRAM, *arguments, env=environment(api, **env), stdout=stdout, stderr=stderr
     )
 
 

@@ -1,0 +1,35 @@
+"""The JavaScript client's own tests, those that need a server against a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server import Server
+from tests.endpoint import Behaviour, Call, ScriptedEndpoint, answer, hang
+from tests.programs import require
+
+CLIENT = Path(__file__).parents[2] / "clients" / "javascript"
+
+
+async def answer_unless_told_never_to(call: Call) -> object:
+    behave: Behaviour = hang() if "never end" in call.text else answer("1200 EUR a month.")
+    return await behave(call)
+
+
+async def test_the_javascript_client(server: Server, endpoint: ScriptedEndpoint) -> None:
+    node = require("node")
+    endpoint.otherwise = answer_unless_told_never_to  # type: ignore[assignment]
+    await server.start()
+    environment = {**os.environ, "DOCV2_URL": server.url, "DOCV2_API_KEY": server.key}
+    tests = await asyncio.create_subprocess_exec(
+        node, "--test", cwd=CLIENT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(100):
+        out, _ = await tests.communicate()
+    report = out.decode()
+    if tests.returncode != 0 or "# skipped 0" not in report:
+        pytest.fail(report, pytrace=False)

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import click
 
 import docv2
-from docv2 import bootstrap
 from docv2 import settings as configuration
 from docv2.accounts import keys as api_keys
 from docv2.accounts import users as accounts
@@ -22,7 +21,6 @@ from docv2.errors import DocV2Error, NotFound, StartError
 from docv2.settings import Settings
 from docv2.store.base import Store
 from docv2.telemetry import logs
-from docv2.web import app
 
 T = TypeVar("T")
 
@@ -78,6 +76,9 @@ def serve(host: str | None, port: str | None, data_dir: str | None) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    from docv2 import bootstrap  # here, since it loads all there is: help and version need not wait for that
+    from docv2.web import app
+
     async with bootstrap.open_services(settings) as services:
         await accounts.first_administrator(services.store, settings.data_dir, terminal=sys.stdout)
         await app.serve(services, ready=lambda url: click.echo(f"docv2 {docv2.__version__} answers on {url}"))
@@ -177,9 +178,12 @@ def _settings(**overrides: str | None) -> Settings:
 
 def _with_store(data_dir: str | None, work: Callable[[Store], Awaitable[T]]) -> T:
     """Do something with the store, beside the server if one runs."""
+    from docv2 import bootstrap  # see _serve
+
+    settings = _settings(DOCV2_DATA_DIR=data_dir)
 
     async def run() -> T:
-        async with bootstrap.open_store(_settings(DOCV2_DATA_DIR=data_dir)) as store:
+        async with bootstrap.open_store(settings) as store:
             return await work(store)
 
     return asyncio.run(run())

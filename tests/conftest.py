@@ -12,8 +12,11 @@ from docv2.store.sqlite import SQLiteStore
 
 MAY_BLOCK = (
     ("docv2/store/sqlite.py", "_read"),  # single rows are read on the loop; the module says why
-    ("docv2/storage/local.py", "__init__"),  # once, before anything is served
-    ("docv2/worker/folders.py", "__init__"),  # likewise
+    # once, before anything is served:
+    ("docv2/bootstrap.py", "open_store"),
+    ("docv2/bootstrap.py", "open_services"),
+    ("docv2/storage/local.py", "__init__"),
+    ("docv2/worker/folders.py", "__init__"),
 )
 
 

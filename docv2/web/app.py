@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -72,7 +74,9 @@ async def listening(services: Services, host: str, port: int) -> AsyncIterator[s
         try:
             await site.start()
         except OSError as error:
-            raise StartError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from error
+            # asyncio puts a sentence of its own around the system's words, except where the name is unknown.
+            reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+            raise StartError(f"cannot listen on {host}:{port}: {reason}") from error
         yield site.name
     finally:
         services.changes.close()

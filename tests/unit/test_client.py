@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
@@ -60,7 +59,7 @@ class Driver:
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
 
-    def run(self, operation: Operation[Any], replies: Sequence[Reply | Unreachable]) -> Any:
+    def run(self, operation: Operation[Any], replies: list[Reply | Unreachable]) -> Any:
         """The last reply stays."""
         turn = iter(replies)
         answer: Reply | Unreachable | None = None
@@ -94,8 +93,8 @@ ACCEPTED = reply({"task_id": "t", "status": "processing"})
 
 # -- submission -------------------------------------------------------------------------------------------------------
 def test_a_submission_is_repeated_under_one_key(driver: Driver) -> None:
-    replies = [REFUSED, reply({}, 502), reply({}, 503, retry_after="7"), reply({}, 429, retry_after="1"), ACCEPTED]
-    task = driver.run(submission(), replies)
+    not_now = [reply({}, 502), reply({}, 503, retry_after="7"), reply({}, 429, retry_after="1")]
+    task = driver.run(submission(), [REFUSED, *not_now, ACCEPTED])
     assert task.task_id == "t"
     assert driver.pauses == [0.2, 0.4, 7.0, 1.0]
     assert len({request.headers["Idempotency-Key"] for request in driver.requests}) == 1
@@ -140,8 +139,8 @@ def test_a_pipe_that_was_read_is_not_sent_again(driver: Driver) -> None:
 # -- waiting ----------------------------------------------------------------------------------------------------------
 def test_waiting_survives_a_restart_of_the_server(driver: Driver) -> None:
     seen: list[Task] = []
-    replies = [reply(WORKING), REFUSED, REFUSED, reply({}, 503, retry_after="3"), reply(WORKING), reply(DONE)]
-    result = driver.run(operations.wait("t", None, seen.append), replies)
+    draining, back = reply({}, 503, retry_after="3"), [reply(WORKING), reply(DONE)]
+    result = driver.run(operations.wait("t", None, seen.append), [reply(WORKING), REFUSED, REFUSED, draining, *back])
     assert result.content == "42"
     assert driver.pauses[1:4] == [0.2, 0.4, 3.0]
     assert [task.status for task in seen] == ["processing", "completed"]

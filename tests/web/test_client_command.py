@@ -10,11 +10,13 @@ import pty
 import re
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from docv2.commands.terminal import duration, fit, harmless, one_line
 from tests.scripted_api import KEY, ScriptedAPI, State, completed, failed, page, processing, queued, refuse
@@ -38,26 +40,22 @@ def documents(tmp_path: Path) -> list[str]:
     return [str(tmp_path / name) for name in ("a.txt", "b.txt", "c.txt")]
 
 
-def environment(api: ScriptedAPI, **more: str) -> dict[str, str]:
+def environment(api: ScriptedAPI) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    return kept | {"DOCV2_URL": api.url, "DOCV2_API_KEY": KEY, "LANG": "C.UTF-8"} | more
+    return kept | {"DOCV2_URL": api.url, "DOCV2_API_KEY": KEY, "LANG": "C.UTF-8"}
 
 
 async def start(
-    api: ScriptedAPI,
-    *arguments: str,
-    stdout: int = asyncio.subprocess.PIPE,
-    stderr: int = asyncio.subprocess.PIPE,
-    **env: str,
+    api: ScriptedAPI, *arguments: str, stdout: int = PIPE, stderr: int = PIPE, term: str = ""
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *PROGRAM, *arguments, env=environment(api, **env), stdout=stdout, stderr=stderr
+        *PROGRAM, *arguments, env=environment(api) | {"TERM": term}, stdout=stdout, stderr=stderr
     )
 
 
-async def run(api: ScriptedAPI, *arguments: str, **env: str) -> tuple[int, str, str]:
+async def run(api: ScriptedAPI, *arguments: str, term: str = "") -> tuple[int, str, str]:
     """Exit status, standard output, standard error."""
-    process = await start(api, *arguments, **env)
+    process = await start(api, *arguments, term=term)
     async with asyncio.timeout(60):
         out, err = await process.communicate()
     assert process.returncode is not None
@@ -157,7 +155,7 @@ async def test_hostile_text_is_passed_on_to_programs_and_shown_to_people(
     for option in ([], ["--json"]):
         terminal.received.clear()
         process = await start(
-            api, str(document), QUESTION, *option, stdout=terminal.slave, stderr=terminal.slave, TERM="xterm"
+            api, str(document), QUESTION, *option, stdout=terminal.slave, stderr=terminal.slave, term="xterm"
         )
         assert await process.wait() == 0
         await terminal.until("warned")
@@ -168,7 +166,7 @@ async def test_hostile_text_is_passed_on_to_programs_and_shown_to_people(
 async def test_progress_is_drawn_on_a_terminal(api: ScriptedAPI, documents: list[str], terminal: Terminal) -> None:
     api.states = [queued(3, 120), processing(50.0, 2, 4), completed("done")]
     api.hold.clear()
-    process = await start(api, *documents[:2], QUESTION, stderr=terminal.slave, TERM="xterm")
+    process = await start(api, *documents[:2], QUESTION, stderr=terminal.slave, term="xterm")
     await terminal.until("50 %")
     api.hold.set()
     assert process.stdout is not None
@@ -180,9 +178,9 @@ async def test_progress_is_drawn_on_a_terminal(api: ScriptedAPI, documents: list
 
 
 async def test_nothing_is_drawn_where_nobody_looks(api: ScriptedAPI, documents: list[str], terminal: Terminal) -> None:
-    _, _, err = await run(api, documents[0], QUESTION, TERM="xterm")
+    _, _, err = await run(api, documents[0], QUESTION, term="xterm")
     assert err == ""
-    process = await start(api, documents[0], QUESTION, stderr=terminal.slave, TERM="dumb")
+    process = await start(api, documents[0], QUESTION, stderr=terminal.slave, term="dumb")
     await process.communicate()
     assert terminal.received == b""
 
@@ -277,14 +275,14 @@ async def test_ctrl_c_before_the_server_has_answered_the_upload(api: ScriptedAPI
     api.states = [processing(10)]
     taken, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slowly(request: object) -> object:
+    async def slowly(request: web.Request) -> web.StreamResponse:
         api.calls.pop()
         answer = await api._process(request)
         taken.set()
         await go_on.wait()
-        return answer  # type: ignore[arg-type]
+        return answer
 
-    api.script("POST /process", slowly)  # type: ignore[arg-type]
+    api.script("POST /process", slowly)
     process = await start(api, documents[0], QUESTION)
     await taken.wait()
     process.send_signal(signal.SIGINT)

@@ -73,7 +73,7 @@ def inspect(path: Path, driver: ModuleType, *, quick_check: bool) -> None:
             if quick_check:
                 answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if answer != "ok":
-                    raise StartError(f"{path} is damaged ({answer}). {RESTORE}")
+                    raise StartError(f"{path} is damaged ({' '.join(answer.split())}). {RESTORE}")
         finally:
             connection.close()
     except ERRORS as error:

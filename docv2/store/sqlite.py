@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import partial
 from importlib.resources import files
@@ -310,8 +311,10 @@ class SQLiteStore:
 def _prepare(path: Path, driver: ModuleType, *, checkpoints: bool) -> sqlite3.Connection:
     inspect(path, driver, quick_check=checkpoints)
     try:
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # documents' text is in it
+        with suppress(FileExistsError):
+            # For its owner alone: documents' text is in it. Only where it is new, for closing any descriptor of an
+            # SQLite database drops the locks that this process has on it.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = connect_writer(path, driver, checkpoints=checkpoints)
     except (OSError, *ERRORS) as error:
         raise StartError(f"{path} cannot be opened: {error}") from error

@@ -1,0 +1,138 @@
+"""Clients written from the API's description alone work against the server as they stand.
+
+DOCV2_SEEDS names a folder with that description; its own clients are run then, with nothing but address and key put in.
+The same sequence of calls in our own words is run in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests import documents
+from tests.e2e.server import Server
+from tests.endpoint import ScriptedEndpoint, answer
+from tests.programs import missing, require
+
+ANSWER = "The document is a lease; the monthly rent is 1200 EUR."
+PLACEHOLDERS = ("https://your-domain.com", "sk-your-api-key")
+SECONDS = 100
+
+
+@pytest.fixture
+async def folder(tmp_path: Path, server: Server, endpoint: ScriptedEndpoint) -> Path:
+    """Where the client runs, beside its document; the server is up."""
+    endpoint.otherwise = answer(ANSWER)
+    await server.start()
+    folder = tmp_path / "client"
+    folder.mkdir()
+    (folder / "document.pdf").write_bytes(documents.text_pdf(["Lease. The monthly rent is 1200 EUR."]))
+    return folder
+
+
+def documented(language: str, server: Server) -> str:
+    """The client of that language in the description."""
+    seeds = os.environ.get("DOCV2_SEEDS")
+    if not seeds:
+        pytest.skip("DOCV2_SEEDS names no folder with the API's description")
+    text = (Path(seeds) / "API_V2_DOCUMENTATION.md").read_text()
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    client: str
+    [client] = [block for block in blocks if "class APIv2Client" in block]
+    for placeholder, value in zip(PLACEHOLDERS, (server.url, server.key), strict=True):
+        assert placeholder in client
+        client = client.replace(placeholder, value)
+    return client
+
+
+async def run(folder: Path, *arguments: str) -> str:
+    """What the program prints; it must end well and say nothing on standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *arguments, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(SECONDS):
+        out, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (0, "")
+    return out.decode()
+
+
+async def test_the_documented_python_client(server: Server, folder: Path) -> None:
+    (folder / "client.py").write_text(documented("python", server))
+    assert await run(folder, sys.executable, "client.py") == ANSWER + "\n"
+
+
+async def test_the_documented_javascript_client(server: Server, folder: Path) -> None:
+    (folder / "client.js").write_text(documented("javascript", server))
+    node, npm = require("node"), require("npm")
+    (folder / "package.json").write_text('{"private": true}')
+    install = await asyncio.create_subprocess_exec(
+        *(npm, "install", "--silent", "--no-audit", "--no-fund", "axios", "form-data"),
+        cwd=folder,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    async with asyncio.timeout(SECONDS):
+        if await install.wait() != 0:
+            missing("needs axios and form-data, which npm cannot install here")
+    assert await run(folder, node, "client.js") == ANSWER + "\n"
+
+
+async def test_the_same_calls_with_requests(server: Server, folder: Path) -> None:
+    def ask() -> str:
+        headers = {"Authorization": f"Bearer {server.key}"}
+        with (folder / "document.pdf").open("rb") as file:
+            sent = requests.post(
+                f"{server.url}/api/v2/process",
+                headers=headers,
+                files={"file": file},
+                data={"prompt": "What does this document say?", "temperature": 0.7},
+                timeout=SECONDS,
+            ).json()
+        assert sent["status"] == "processing", "a slot is free, and a client may rely on this word to go on"
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            task = requests.get(
+                f"{server.url}/api/v2/status/{sent['task_id']}", headers=headers, timeout=SECONDS
+            ).json()
+            if task["status"] in ("completed", "failed"):
+                return str(task["result"]["content"])
+            time.sleep(0.05)
+        raise TimeoutError
+
+    assert await asyncio.to_thread(ask) == ANSWER
+
+
+FETCH = """
+const [url, key] = process.argv.slice(2);
+const headers = { Authorization: `Bearer ${key}` };
+
+async function ask() {
+  const form = new FormData();
+  const bytes = await require("fs").promises.readFile("document.pdf");
+  form.append("file", new Blob([bytes]), "document.pdf");
+  form.append("prompt", "What does this document say?");
+  form.append("temperature", 0.7);
+  const { task_id } = await (await fetch(`${url}/api/v2/process`, { method: "POST", headers, body: form })).json();
+  for (;;) {
+    const { status, result, error } = await (await fetch(`${url}/api/v2/status/${task_id}`, { headers })).json();
+    if (status === "completed") return result.content;
+    if (status === "failed") throw new Error(error);
+    await new Promise((later) => setTimeout(later, 50));
+  }
+}
+
+ask().then(console.log);
+"""
+
+
+async def test_the_same_calls_with_fetch(server: Server, folder: Path) -> None:
+    node = require("node")
+    (folder / "client.cjs").write_text(FETCH)
+    assert await run(folder, node, "client.cjs", server.url, server.key) == ANSWER + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import socket
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+
+PROGRAM = Path(sys.executable).with_name("docv2")
+"""The installed command of the environment that runs the tests."""
 
 DEADLINE = 30.0
 """Seconds that anything here may take before the test fails."""
@@ -29,7 +33,8 @@ def free_port() -> int:
 class Server:
     """Starts the installed command with an environment that holds nothing but what the test names."""
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path, *, program: Path | None = None, **settings: str) -> None:
+        self.program = program or PROGRAM
         self.data_dir = data_dir
         self.settings = settings
         self.port = free_port()
@@ -63,7 +68,7 @@ class Server:
         """Start and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *command("serve"), env=self.environment(), cwd=self.data_dir.parent, stdout=log, stderr=log
+                self.program, "serve", env=self.environment(), cwd=self.data_dir.parent, stdout=log, stderr=log
             )
         async with asyncio.timeout(DEADLINE):
             while True:
@@ -115,7 +120,7 @@ class Server:
     ) -> str:
         """Send a document; the id of its task."""
         form = aiohttp.FormData({"prompt": prompt, **fields})
-        form.add_field("file", content, filename=filename)
+        form.add_field("file", io.BytesIO(content), filename=filename)
         status, body = await self.request("POST", "/api/v2/process", data=form)
         assert status == 200, body
         return str(body["task_id"])
@@ -146,8 +151,3 @@ class Server:
         """What an operator's read-only look at the database shows."""
         with contextlib.closing(sqlite3.connect(f"file:{self.data_dir / 'docv2.db'}?mode=ro", uri=True)) as database:
             return database.execute(sql).fetchall()
-
-
-def command(*arguments: str) -> list[str]:
-    """The installed `docv2` of the environment that runs the tests."""
-    return [str(Path(sys.executable).with_name("docv2")), *arguments]

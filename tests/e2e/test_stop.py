@@ -7,7 +7,7 @@ import signal
 
 import aiohttp
 
-from tests.e2e.server import Server, command
+from tests.e2e.server import Server
 from tests.endpoint import ScriptedEndpoint, answer, hang
 
 
@@ -71,7 +71,7 @@ async def test_a_second_server_is_kept_off_the_data_folder(server: Server) -> No
     await server.start()
     other = Server(server.data_dir, **server.settings)
     process = await asyncio.create_subprocess_exec(
-        *command("serve"), env=other.environment(), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        other.program, "serve", env=other.environment(), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     _, err = await process.communicate()
     assert process.returncode == 2

@@ -19,7 +19,7 @@ from docv2.storage.base import Incoming, Received
 log = logging.getLogger(__name__)
 
 PIECE = 512 * 1024
-"""Bytes collected before a thread writes them: fewer thread hops a file, and twice this is all that an upload holds."""
+"""Bytes collected before a thread writes them: few hops a file, and twice this is what an upload holds here."""
 
 RETRY_SECONDS = 10.0
 

@@ -32,6 +32,17 @@ EXTENSIONS: dict[str, MediaType] = {
 """File name extension, lower case and without the dot, to the type its contents must have."""
 
 
+class Detail(StrEnum):
+    """How pages are read: what a caller asks for, in the words of the form."""
+
+    AUTO = "auto"
+    """Page by page, whichever serves the model best."""
+    TEXT = "text"
+    """Text alone; a page without any is told as unread."""
+    IMAGE = "image"
+    """A picture of every page that can be drawn."""
+
+
 class PageSource(StrEnum):
     """What of a page the model is given."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import docx as python_docx
@@ -309,15 +310,14 @@ def docx(
     return out.getvalue()
 
 
-def repacked(archive: bytes, **replaced: bytes) -> bytes:
-    """A zip with some of its files replaced or added; `__` in a name stands for `/` and `_` for `.`."""
-    names = {name.replace("__", "/").replace("_", "."): data for name, data in replaced.items()}
+def repacked(archive: bytes, replaced: Mapping[str, bytes]) -> bytes:
+    """A zip with some of its files replaced, and others added."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
-            new.writestr(name, names.pop(name) if name in names else old.read(name))
-        for name, data in names.items():
-            new.writestr(name, data)
+            new.writestr(name, replaced.get(name, old.read(name)))
+        for name in replaced.keys() - set(old.namelist()):
+            new.writestr(name, replaced[name])
     return out.getvalue()
 
 
@@ -329,16 +329,24 @@ def huge_page_pdf(side: int = 14_400) -> bytes:
     return pdf.finish()
 
 
-def nested_flate_pdf(mebibytes: int = 3000) -> bytes:
-    """A page whose content was compressed twice: kilobytes that become gigabytes."""
+def pages_with_a_bomb(pages: Sequence[str | None], mebibytes: int = 1000) -> bytes:
+    """Text pages, and for each None one whose content was compressed twice: kilobytes that become gigabytes."""
     packer = zlib.compressobj(9)
     inner = b"".join(packer.compress(bytes(1 << 20)) for _ in range(mebibytes)) + packer.flush()
     pdf = PdfWriter()
     content = pdf.stream(zlib.compress(inner, 9), "/Filter [/FlateDecode /FlateDecode]")
-    pdf._kids.append(
-        pdf.add(f"<< /Type /Page /Parent {pdf.tree} 0 R /MediaBox [0 0 595 842] /Contents {content} 0 R >>")
-    )
+    for text in pages:
+        if text is None:
+            page = f"<< /Type /Page /Parent {pdf.tree} 0 R /MediaBox [0 0 595 842] /Contents {content} 0 R >>"
+            pdf._kids.append(pdf.add(page))
+        else:
+            pdf.page(_text(text), HELVETICA)
     return pdf.finish()
+
+
+def nested_flate_pdf(mebibytes: int = 3000) -> bytes:
+    """A page that takes gigabytes, and nothing else."""
+    return pages_with_a_bomb([None], mebibytes)
 
 
 def huge_picture_pdf(side: int = 30_000) -> bytes:
@@ -408,7 +416,8 @@ def zip_bomb_docx(mebibytes: int = 600) -> bytes:
         b'<?xml version="1.0" encoding="UTF-8" standalone="yes"?><w:document xmlns:w="http://schemas.openxmlformats.org/'
         b'wordprocessingml/2006/main"><w:body><w:p><w:r><w:t>' + b"a" * (mebibytes << 20)
     )
-    return repacked(docx(["x"]), word__document_xml=body + b"</w:t></w:r></w:p></w:body></w:document>")
+    body += b"</w:t></w:r></w:p></w:body></w:document>"
+    return repacked(docx(["x"]), {"word/document.xml": body})
 
 
 def entities_docx(levels: int = 9) -> bytes:
@@ -421,19 +430,37 @@ def entities_docx(levels: int = 9) -> bytes:
         f'<?xml version="1.0"?><!DOCTYPE d [{entities}]><w:document xmlns:w="http://schemas.openxmlformats.org/'
         f'wordprocessingml/2006/main"><w:body><w:p><w:r><w:t>&{names[-1]};</w:t></w:r></w:p></w:body></w:document>'
     )
-    return repacked(docx(["x"]), word__document_xml=body.encode())
+    return repacked(docx(["x"]), {"word/document.xml": body.encode()})
 
 
 def crowded_docx(entries: int = 20_000) -> bytes:
     """A Word file with very many files in it."""
-    return repacked(docx(["x"]), **{f"x{number}": b"" for number in range(entries)})
+    return repacked(docx(["x"]), {f"x{number}": b"" for number in range(entries)})
 
 
-def dense_docx(elements: int = 6_000_000) -> bytes:
-    """A Word file that passes every rule on sizes and still takes gigabytes once its XML is a tree."""
-    body = b"".join(b"<w:p><w:r/></w:p>" if number % 7 else b"<w:p/>" for number in range(elements))
-    return repacked(
-        docx(["x"]),
-        word__document_xml=b'<?xml version="1.0"?><w:document xmlns:w="http://schemas.openxmlformats.org/'
-        b'wordprocessingml/2006/main"><w:body>' + body + b"</w:body></w:document>",
+def dense_docx(elements: int = 500_000) -> bytes:
+    """A Word file that keeps to every rule on sizes and whose XML takes many times its size once it is a tree."""
+    marks = random.Random(1).randbytes(4 * elements).hex()
+    body = "".join(f'<w:p w:rsidR="{marks[at : at + 8]}"><w:r><w:t/></w:r></w:p>' for at in range(0, 8 * elements, 8))
+    document = (
+        '<?xml version="1.0"?><w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main">'
+        f"<w:body>{body}</w:body></w:document>"
     )
+    return repacked(docx(["x"]), {"word/document.xml": document.encode()})
+
+
+def lying_zip() -> bytes:
+    """A zip that counts two files and whose table of contents claims a gigabyte."""
+    data = bytearray(docx(["x"]))
+    at = data.rfind(b"PK\x05\x06")
+    data[at + 12 : at + 16] = struct.pack("<I", 1 << 30)
+    return bytes(data)
+
+
+def sixty_four_bit_zip() -> bytes:
+    """A zip with a second end record, a 64-bit one that readers believe over the first."""
+    data = docx(["x"])
+    at = data.rfind(b"PK\x05\x06")
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1 << 40, 1 << 40, 1 << 40, 0)
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, at, 1)
+    return data[:at] + record + locator + data[at:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+from dataclasses import dataclass
 from typing import IO
 
 MAX_ENTRIES = 10_000
@@ -26,7 +27,8 @@ class BadArchive(Exception):
 
 def is_archive(file: IO[bytes]) -> bool:
     """Whether a zip ends exactly where the file does, whatever it begins with."""
-    return _end_record(file) is not None
+    record = _end_record(file)
+    return record is not None and record.left_over == 0
 
 
 def open_archive(file: IO[bytes]) -> zipfile.ZipFile:
@@ -36,11 +38,10 @@ def open_archive(file: IO[bytes]) -> zipfile.ZipFile:
     Apache Tika's OutputLimits.
     """
     record = _end_record(file)
-    if record is None:
-        raise BadArchive("it is no zip archive")
-    before, entries, directory = record
+    if record is None or record.left_over < 0:
+        raise BadArchive("its table of contents is missing")
     # zipfile would believe a second, 64-bit record over this one. No document needs it.
-    if before.startswith(b"PK\x06\x07") or entries > MAX_ENTRIES or directory > MAX_DIRECTORY:
+    if record.before.startswith(b"PK\x06\x07") or record.entries > MAX_ENTRIES or record.directory > MAX_DIRECTORY:
         raise BadArchive(f"it holds more than {MAX_ENTRIES:,} files")
     try:
         archive = zipfile.ZipFile(file)
@@ -58,8 +59,18 @@ def open_archive(file: IO[bytes]) -> zipfile.ZipFile:
     return archive
 
 
-def _end_record(file: IO[bytes]) -> tuple[bytes, int, int] | None:
-    """The 20 bytes before the end record, the entries it counts and the bytes of their table; None without one."""
+@dataclass(frozen=True, slots=True)
+class _EndRecord:
+    before: bytes
+    """The 20 bytes in front of it, where a 64-bit archive says so."""
+    entries: int
+    directory: int
+    """Bytes of the table of contents."""
+    left_over: int
+    """Bytes between the archive's end and the file's; negative where the file was cut."""
+
+
+def _end_record(file: IO[bytes]) -> _EndRecord | None:
     size = file.seek(0, 2)
     file.seek(max(0, size - _TAIL - 20))
     tail = file.read()
@@ -67,4 +78,4 @@ def _end_record(file: IO[bytes]) -> tuple[bytes, int, int] | None:
     if at < 0:
         return None
     _, _, _, entries, directory, _, comment = struct.unpack_from("<HHHHIIH", tail, at + 4)
-    return (tail[max(0, at - 20) : at], entries, directory) if at + 22 + comment == len(tail) else None
+    return _EndRecord(tail[max(0, at - 20) : at], entries, directory, len(tail) - at - 22 - comment)

@@ -179,6 +179,7 @@ def _checked(record: object, expected: int) -> Found:
             page = Page(number, PageSource(source), reason, chars, width, height)
         case _:
             raise ParserDied("The reading child sent what is no page.")
-    if not expected - 1 <= (total if total is not None else MAX_PAGES) <= MAX_PAGES:
+    least = expected - (page is None)
+    if total is not None and not least <= total <= MAX_PAGES:
         raise ParserDied("The reading child sent a number of pages that cannot be.")
     return page, total

@@ -12,6 +12,7 @@ from typing import Any
 import docx
 from docx.oxml.ns import qn
 from docx.oxml.parser import parse_xml
+from lxml import etree
 
 from docv2.documents import Page
 from docv2.errors import DocumentError
@@ -65,7 +66,9 @@ def _open(path: Path) -> _Reader:
             raise DocumentError(f"The Word file is not opened: {error}.") from None
         except MemoryError:
             raise
-        except Exception as error:  # Broken files lead python-docx into any exception there is
+        except Exception as error:  # Broken files lead python-docx into any exception there is.
+            if isinstance(error, etree.XMLSyntaxError) and error.code == etree.ErrorTypes.ERR_NO_MEMORY:
+                raise MemoryError from error
             raise DocumentError("The Word file is damaged and cannot be opened.") from error
 
 
@@ -152,7 +155,7 @@ class _Reader:
         properties = element.find(qn("w:pPr"))
         before = "\f" if text.startswith("\f") or _is_on(properties, "w:pageBreakBefore") else ""
         after = "\f" if _ends_page(properties) else ""
-        text = text.lstrip("\f")
+        text = text.lstrip("\f").strip(" \n")
         if not text.strip():
             return before + after
         style = self._style(properties)
@@ -161,7 +164,7 @@ class _Reader:
         if style.heading:
             text = "#" * style.heading + " " + label.removeprefix("- ") + " ".join(text.split())
         elif listed:
-            text = "  " * style.depth + label + text.strip()
+            text = "  " * style.depth + label + text
         gap = "\n" if self._in_list and not listed else ""
         self._in_list = listed
         notes = "".join(f"{note}\n\n" for note in self._notes_told)
@@ -199,7 +202,7 @@ class _Reader:
             elif tag in ("footnoteReference", "endnoteReference"):
                 out.append(self._note(tag.removesuffix("Reference"), element.get(qn("w:id"))))
             elif tag in ("drawing", "pict", "object"):
-                out += [self._picture(element, part), *self._blocks(element, part)]
+                out += [self._picture(element, part), *(f"\n{block.strip()}" for block in self._blocks(element, part))]
             elif tag not in _LEFT_OUT:
                 out.append(self._inline(element, part))
         return "".join(out)

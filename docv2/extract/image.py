@@ -61,7 +61,7 @@ def open_picture(file: IO[bytes], formats: tuple[str, ...] = FORMATS) -> Image.I
         raise DocumentError(f"The picture has more than {MAX_DECODED // 10**6} megapixels.") from error
     except MemoryError:
         raise
-    except Exception as error:  # Broken files lead Pillow into any exception there is
+    except Exception as error:  # Broken files lead Pillow into any exception there is.
         raise DocumentError("The picture is damaged.") from error
 
 

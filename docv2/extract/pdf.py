@@ -89,22 +89,24 @@ def choose(page: Measures) -> tuple[PageSource, str]:
 
 def pages(path: Path, folder: Path, first_page: int) -> Iterator[Found]:
     """Each page from `first_page` on."""
-    second = SecondReader(path)
-    try:
-        document = _open(path)
-    except pdfium.PdfiumError as error:
-        if error.err_code == raw.FPDF_ERR_PASSWORD:
-            raise DocumentError(ENCRYPTED) from None
-        yield from _pages_without_pictures(second, folder, first_page)
-        return
-    total, start = len(document), 0
-    yield None, total
-    for number in range(first_page, total + 1):
-        yield _page(document, second, folder, number), total
-        start = start or _resident()
-        if _resident() > start + MAX_GROWTH:
-            document.close()
-            document, start = _open(path), 0
+    with closing(SecondReader(path)) as second:
+        try:
+            document = _open(path)
+        except pdfium.PdfiumError as error:
+            if error.err_code == raw.FPDF_ERR_PASSWORD:
+                raise DocumentError(ENCRYPTED) from None
+            yield from _pages_without_pictures(second, folder, first_page)
+            return
+        total, start = len(document), 0
+        yield None, total
+        for number in range(first_page, total + 1):
+            yield _page(document, second, folder, number), total
+            held = _resident()
+            start = start or held
+            if held > start + MAX_GROWTH:
+                document.close()
+                document, start = _open(path), 0
+        document.close()
 
 
 def _open(path: Path) -> pdfium.PdfDocument:

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from docv2.extract.base import MAX_PAGES, clean
 
@@ -23,9 +23,15 @@ class SecondReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: IO[bytes] | None = None
         self._pages: list[Any] | None = None
         self.encrypted = False
         """Whether the file asked for a password."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
 
     def count(self) -> int:
         """How many pages the file has; 0 where it cannot be opened."""
@@ -44,7 +50,7 @@ class SecondReader:
         assert self._pages is not None
         try:
             with _within(PAGE_SECONDS):
-                return clean(_text_of(self._pages[number - 1]))
+                return clean(_text_of(self._pages[number - 1])).strip()
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - broken files lead pdfminer into any exception there is; the page has no text
@@ -58,7 +64,8 @@ class SecondReader:
         pages: list[Any] = []
         try:
             with _within(PAGE_SECONDS):
-                document = PDFDocument(PDFParser(self._path.open("rb")))
+                self._file = self._path.open("rb")
+                document = PDFDocument(PDFParser(self._file))
                 for page in PDFPage.create_pages(document):
                     pages.append(page)
                     if len(pages) > MAX_PAGES:

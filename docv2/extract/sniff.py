@@ -90,8 +90,10 @@ def _kinds(head: bytes, file: IO[bytes]) -> set[str]:
     kinds: set[str] = {kind for magic, kind in MAGIC.items() if head.startswith(magic)}
     if b"%PDF-" in head[:PDF_HEAD]:
         kinds.add(MediaType.PDF)
-    if is_archive(file):
-        kinds.add(_kind_of_archive(file) if head.startswith(b"PK") else "a zip archive")
+    if head.startswith(b"PK\x03\x04"):
+        kinds.add(_kind_of_archive(file))
+    elif is_archive(file):
+        kinds.add("a zip archive")
     if not kinds and is_textual(head):
         kinds.add(MediaType.TEXT)
     return kinds

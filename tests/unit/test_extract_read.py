@@ -1,0 +1,190 @@
+"""Reading through the sandbox: what the server makes of children that finish, stumble, blow up or lie."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docv2.documents import MediaType, Page, PageSource
+from docv2.errors import DocumentError, OverLimit, ParserDied, UnsupportedType
+from docv2.extract import base, sniff
+from docv2.sandbox import Sandbox
+from tests import documents, jobs
+
+MIB = 1024**2
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(memory_limit=320 * MIB, preload=["tests.jobs", *set(base.READERS.values())])
+    yield sandbox
+    await sandbox.close()
+
+
+async def read(
+    sandbox: Sandbox, data: bytes, media_type: MediaType, folder: Path, first_page: int = 1
+) -> list[tuple[Page, int | None]]:
+    path = folder / "document"
+    path.write_bytes(data)
+    return [found async for found in base.read(sandbox, path, media_type, folder, first_page, owner="task")]
+
+
+async def test_pages_arrive_with_their_files(sandbox: Sandbox, tmp_path: Path) -> None:
+    scan = documents.page_picture("Scan")
+    found = await read(sandbox, documents.mixed_pdf(["One", scan]), MediaType.PDF, tmp_path)
+    (first, total), (second, _) = found
+    assert total == 2
+    assert first.text_path(tmp_path).read_text() == "One"
+    assert second.picture_path(tmp_path).read_bytes().startswith(b"\xff\xd8\xff")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.txt", "00002.jpg", "document"]
+
+
+async def test_reading_goes_on_where_it_was_interrupted(sandbox: Sandbox, tmp_path: Path) -> None:
+    data = documents.text_pdf([f"Page {number}" for number in range(1, 8)])
+    path = tmp_path / "document"
+    path.write_bytes(data)
+    async with aclosing(base.read(sandbox, path, MediaType.PDF, tmp_path, owner="task")) as pages:
+        kept = [await anext(pages), await anext(pages)]
+    assert sandbox.children() == []
+    rest = await read(sandbox, data, MediaType.PDF, tmp_path, first_page=3)
+    assert [page.number for page, _ in [*kept, *rest]] == list(range(1, 8))
+    assert await read(sandbox, data, MediaType.PDF, tmp_path, first_page=8) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "media_type"),
+    [
+        (documents.huge_page_pdf, MediaType.PDF),
+        (lambda: documents.huge_page_pdf(10**7), MediaType.PDF),
+        (lambda: documents.huge_picture_pdf(10_000), MediaType.PDF),
+        (lambda: documents.many_frames_gif(400), MediaType.GIF),
+    ],
+)
+async def test_bombs_that_end_as_a_bounded_picture(
+    sandbox: Sandbox, tmp_path: Path, make: Callable[[], bytes], media_type: MediaType
+) -> None:
+    found = await read(sandbox, make(), media_type, tmp_path)
+    assert 1 <= len(found) <= 8
+    for page, _ in found:
+        assert page.source is PageSource.PICTURE
+        assert 0 < page.picture_width * page.picture_height <= base.MAX_PIXELS * 1.01
+
+
+@pytest.mark.parametrize(
+    ("make", "media_type", "words"),
+    [
+        (lambda: documents.nested_flate_pdf(600), MediaType.PDF, "No page of the document could be read. .* memory"),
+        (documents.endless_form_pdf, MediaType.PDF, "No page of the document could be read. .* memory"),
+        (documents.many_pages_pdf, MediaType.PDF, "more than 20,000 pages"),
+        (documents.huge_png, MediaType.PNG, "40 megapixels"),
+        (documents.huge_gif, MediaType.GIF, "40 megapixels"),
+        (lambda: documents.zip_bomb_docx(20), MediaType.DOCX, "more than 100 times its size"),
+        (documents.entities_docx, MediaType.DOCX, "damaged|entities"),
+        (documents.crowded_docx, MediaType.DOCX, "more than 10,000 files"),
+        (documents.dense_docx, MediaType.DOCX, "more memory than allowed"),
+    ],
+)
+async def test_bombs_that_end_as_clean_errors(
+    sandbox: Sandbox, tmp_path: Path, make: Callable[[], bytes], media_type: MediaType, words: str
+) -> None:
+    with pytest.raises(DocumentError, match=words):
+        await read(sandbox, make(), media_type, tmp_path)
+    assert sandbox.children() == []
+    assert len(await read(sandbox, b"Others are read as before.", MediaType.TEXT, tmp_path)) == 1
+
+
+async def test_a_page_that_takes_too_much_is_lost_alone(sandbox: Sandbox, tmp_path: Path) -> None:
+    data = documents.pages_with_a_bomb(["before", None, "after"], 600)
+    found = await read(sandbox, data, MediaType.PDF, tmp_path)
+    assert [page.source for page, _ in found] == [PageSource.TEXT, PageSource.NONE, PageSource.TEXT]
+    assert "more memory than allowed" in found[1][0].reason
+
+
+async def test_a_document_of_such_pages_is_given_up(sandbox: Sandbox, tmp_path: Path) -> None:
+    data = documents.pages_with_a_bomb([None] * 9, 600)
+    with pytest.raises(OverLimit):
+        await read(sandbox, data, MediaType.PDF, tmp_path)
+
+
+async def test_a_document_without_any_readable_page_is_an_error(sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="No page of the document could be read"):
+        await read(sandbox, documents.damaged_pages_pdf([None, None]), MediaType.PDF, tmp_path)
+
+
+PAGE = {"number": 1, "source": "text", "reason": "", "chars": 1, "picture_width": 0, "picture_height": 0}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        ["page"],
+        [{"page": PAGE}],
+        [{"page": None, "total": 10**9}],
+        [{"page": None, "total": -5}],
+        [{"page": None, "total": "many"}],
+        [{"page": {**PAGE, "number": 2}, "total": 5}],
+        [{"page": {**PAGE, "number": "1"}, "total": 5}],
+        [{"page": {**PAGE, "source": "else"}, "total": 5}],
+        [{"page": {**PAGE, "chars": -1}, "total": 5}],
+        [{"page": {**PAGE, "picture_width": 1.5}, "total": 5}],
+        [{"page": PAGE, "total": 1}, {"page": {**PAGE, "number": 2}, "total": 1}],
+        [{"page": PAGE, "total": 5}],
+    ],
+)
+async def test_a_child_that_lies_is_not_believed(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: list[Any]
+) -> None:
+    def tell(job: object, *args: object, owner: str) -> Any:
+        return original(jobs.tell, records, owner=owner)
+
+    original = sandbox.run
+    monkeypatch.setattr(sandbox, "run", tell)
+    with pytest.raises(ParserDied):
+        await read(sandbox, b"x", MediaType.TEXT, tmp_path)
+
+
+async def test_words_of_a_child_are_made_printable(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell(job: object, *args: object, owner: str) -> Any:
+        reason = "\x1b[31m\r\nreason" + "x" * 9000
+        return original(jobs.tell, [{"page": {**PAGE, "reason": reason}, "total": 1}], owner=owner)
+
+    original = sandbox.run
+    monkeypatch.setattr(sandbox, "run", tell)
+    [(page, _)] = await read(sandbox, b"x", MediaType.TEXT, tmp_path)
+    assert page.reason.isprintable()
+    assert len(page.reason) <= 500
+
+
+CORPUS = os.environ.get("DOCV2_CORPUS")
+
+
+@pytest.mark.skipif(not CORPUS, reason="DOCV2_CORPUS names no folder of real documents")
+async def test_every_real_document_ends_as_pages_or_a_clean_error(tmp_path: Path) -> None:
+    assert CORPUS
+    ends: Counter[str] = Counter()
+    sandbox = Sandbox(memory_limit=1024 * MIB, step_seconds=30, preload=list(set(base.READERS.values())))
+    try:
+        for path in sorted(path for path in Path(CORPUS).rglob("*") if path.is_file()):
+            folder = tmp_path / str(sum(ends.values()))
+            folder.mkdir()
+            try:
+                kind = sniff.check(path, path.name)
+                found = [page async for page, _ in base.read(sandbox, path, kind, folder, owner=path.name)]
+                assert found
+                for page in found:
+                    assert page.text_path(folder).exists() == page.has_text
+                    assert page.picture_path(folder).exists() == page.has_picture
+                ends["read"] += 1
+            except (DocumentError, UnsupportedType) as error:
+                ends[type(error).__name__] += 1
+    finally:
+        await sandbox.close()
+    assert ends["read"] > ends.total() / 2

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docv2.documents import MediaType, Page, PageSource
+from docv2.documents import Detail, MediaType, Page, PageSource
 from docv2.errors import DocumentError, OverLimit, ParserDied
 
 if TYPE_CHECKING:  # A child needs neither the server's side of the sandbox nor, for text, a picture library.
@@ -56,8 +56,11 @@ Found = tuple[Page | None, int | None]
 
 
 # -- in the child -----------------------------------------------------------------------------------------------------
-def read_pages(path: str, media_type: str, folder: str, first_page: int) -> Iterator[dict[str, Any]]:
+def read_pages(
+    path: str, media_type: str, folder: str, first_page: int, detail: str = Detail.AUTO
+) -> Iterator[dict[str, Any]]:
     """The job: read a document from `first_page` on, yielding one record for each page."""
+    _ = Detail(detail)
     reader = importlib.import_module(READERS[MediaType(media_type)])
     for page, total in reader.pages(Path(path), Path(folder), first_page):
         if (total or 0) > MAX_PAGES or (page is not None and page.number > MAX_PAGES):
@@ -124,7 +127,14 @@ def clean(text: str) -> str:
 
 # -- in the server ----------------------------------------------------------------------------------------------------
 async def read(
-    sandbox: Sandbox, path: Path, media_type: MediaType, folder: Path, first_page: int = 1, *, owner: str
+    sandbox: Sandbox,
+    path: Path,
+    media_type: MediaType,
+    folder: Path,
+    first_page: int = 1,
+    *,
+    owner: str,
+    detail: Detail = Detail.AUTO,
 ) -> AsyncGenerator[tuple[Page, int | None], None]:
     """Read a document from `first_page` on in a child: each page as it is done, with the number of pages if known.
 
@@ -136,7 +146,7 @@ async def read(
     readable, reason = first_page > 1, ""
     while total is None or number <= total:
         try:
-            arguments = (str(path), media_type, str(folder), number)
+            arguments = (str(path), media_type, str(folder), number, detail)
             async with aclosing(sandbox.run(read_pages, *arguments, owner=owner)) as records:
                 async for record in records:
                     page, total = _checked(record, number)

@@ -246,10 +246,10 @@ def _progress(job: Job) -> tuple[float | None, str]:
         if not job.size or job.sent == job.size:
             return None, "sent" if job.sent else "sending"
         return 100 * job.sent / job.size, f"sending {job.sent / 1e6:.1f} of {job.size / 1e6:.1f} MB"
+    if task.position is None:
+        return task.progress, task.message
     wait = "" if task.estimated_time is None else f", answer in about {duration(task.estimated_time)}"
-    if task.position is not None:
-        return None, f"{task.message}: position {task.position}{wait}"
-    return task.progress, task.message + wait
+    return None, f"{task.message}: position {task.position}{wait}"
 
 
 def _print(job: Job, *, named: bool, as_json: bool) -> None:

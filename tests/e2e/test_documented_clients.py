@@ -7,10 +7,12 @@ The same sequence of calls in our own words is run in any case.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
 import time
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from tests.endpoint import ScriptedEndpoint, answer
 from tests.programs import missing, require
 
 ANSWER = "The document is a lease; the monthly rent is 1200 EUR."
+OURS = Path(__file__).parents[2] / "docs" / "clients.md"
 PLACEHOLDERS = ("https://your-domain.com", "sk-your-api-key")
 SECONDS = 100
 
@@ -37,25 +40,29 @@ async def folder(tmp_path: Path, server: Server, endpoint: ScriptedEndpoint) -> 
     return folder
 
 
+def blocks(text: str, language: str) -> list[str]:
+    """The blocks of code in a page of Markdown."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def documented(language: str, server: Server) -> str:
     """The client of that language in the description."""
     seeds = os.environ.get("DOCV2_SEEDS")
     if not seeds:
         pytest.skip("DOCV2_SEEDS names no folder with the API's description")
     text = (Path(seeds) / "API_V2_DOCUMENTATION.md").read_text()
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     client: str
-    [client] = [block for block in blocks if "class APIv2Client" in block]
+    [client] = [block for block in blocks(text, language) if "class APIv2Client" in block]
     for placeholder, value in zip(PLACEHOLDERS, (server.url, server.key), strict=True):
         assert placeholder in client
         client = client.replace(placeholder, value)
     return client
 
 
-async def run(folder: Path, *arguments: str) -> str:
+async def run(folder: Path, *arguments: str, **environment: str) -> str:
     """What the program prints; it must end well and say nothing on standard error."""
     process = await asyncio.create_subprocess_exec(
-        *arguments, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *arguments, cwd=folder, env=os.environ | environment, stdout=PIPE, stderr=PIPE
     )
     async with asyncio.timeout(SECONDS):
         out, err = await process.communicate()
@@ -136,3 +143,34 @@ async def test_the_same_calls_with_fetch(server: Server, folder: Path) -> None:
     node = require("node")
     (folder / "client.cjs").write_text(FETCH)
     assert await run(folder, node, "client.cjs", server.url, server.key) == ANSWER + "\n"
+
+
+async def test_the_python_of_our_own_page(server: Server, folder: Path) -> None:
+    (folder / "document.pdf").rename(folder / "lease.pdf")
+    environment = {"DOCV2_URL": server.url, "DOCV2_API_KEY": server.key}
+    plain, of_asyncio = [
+        await run(folder, sys.executable, "-W", "error", "-c", code, **environment)
+        for code in blocks(OURS.read_text(), "python")
+    ]
+    assert plain == ANSWER + "\n"
+    assert of_asyncio.count(ANSWER) == 2
+    assert "lease.pdf: completed 100 %" in of_asyncio
+
+
+async def test_the_command_and_curl_of_our_own_page(server: Server, folder: Path) -> None:
+    curl = require("curl")
+    (folder / "document.pdf").rename(folder / "lease.pdf")
+    environment = {
+        "DOCV2_URL": server.url,
+        "DOCV2_API_KEY": server.key,
+        "PATH": f"{Path(sys.executable).parent}:{Path(curl).parent}:{os.environ['PATH']}",
+    }
+    command, by_hand = blocks(OURS.read_text(), "sh")
+    command = command.replace("qwen2.5-vl", "test-vision")
+    assert await run(folder, "sh", "-euc", command, **environment) == ANSWER + "\n"
+    assert ANSWER in (folder / "answers.jsonl").read_text()
+    submit, poll = by_hand.strip().rsplit("\n", 1)
+    task = json.loads(await run(folder, "sh", "-euc", submit.replace("curl", "curl -sS"), **environment))
+    poll = poll.replace("curl", "curl -sS").replace("TASK_ID", task["task_id"])
+    ended = json.loads(await run(folder, "sh", "-euc", poll, **environment))
+    assert ended["status"] in ("pending", "processing", "completed")

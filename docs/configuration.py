@@ -18,6 +18,9 @@ docv2 reads these variables from the environment and, below it, from a file of `
 allowed, or an unknown name that begins with `DOCV2_` or `API_V2_`, stops the start with one line each on stderr and
 exit status 2; any other variable is ignored, so the environment file of Open WebUI loads as it is.
 
+Any of them may be a file instead, as secrets should: where `{settings.CREDENTIALS}` names a folder (systemd does so for
+`LoadCredential=`), a file in it that is named as a variable holds its value. The environment wins over it.
+
 | Variable | Default | Takes | What it does |
 |---|---|---|---|
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 from docv2 import config as configuration
 from docv2.config import RuntimeConfig
-from docv2.errors import Crashed
+from docv2.errors import Crashed, StartError
 from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.extract.base import READERS
@@ -91,6 +91,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
         urls, keys = settings.openai_base_urls, [key.get_secret_value() for key in settings.openai_keys]
         embedded = not urls
+        if embedded and not settings.allow_embedded_reader:
+            raise StartError(
+                "OPENAI_API_BASE_URLS: no model endpoint is configured; set it, or DOCV2_ALLOW_EMBEDDED_READER=true to "
+                "answer with the embedded reader"
+            )
         if embedded:
             from docv2.llm.embedded.server import EmbeddedReader  # only where it is used
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -21,6 +22,10 @@ OWN_PREFIXES = ("DOCV2_", "API_V2_")
 
 ENV_FILE = "DOCV2_ENV_FILE"
 """Names the file that is read below the environment; `.env` of the working folder where it is not set."""
+
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Names a folder in which each file is a variable: its name the variable's, its text the value. systemd sets it for
+`LoadCredential=`, and a container may for its secrets, so that no secret need stand in an environment."""
 
 OF_OTHERS = (ENV_FILE, "DOCV2_URL", "DOCV2_API_KEY")
 """Names under our prefix that are no settings: the file itself, and what the client reads."""
@@ -48,6 +53,11 @@ class Settings(BaseModel):
     )
     port: Annotated[int, Field(ge=0, le=65535)] = _env(
         "DOCV2_PORT", default=3000, about="Port to listen on; 0 takes a free one and prints it."
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _env(
+        "DOCV2_TRUSTED_PROXIES",
+        default=(),
+        about="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by `;`. None: nobody's.",
     )
     data_dir: Path = _env(
         "DOCV2_DATA_DIR",
@@ -78,6 +88,11 @@ class Settings(BaseModel):
         "OPENAI_API_KEY",
         default=(),
         about="Their keys in the same order, separated by `;`. One key serves all; an empty one sends none.",
+    )
+    allow_embedded_reader: bool = _env(
+        "DOCV2_ALLOW_EMBEDDED_READER",
+        default=True,
+        about="Whether to start where no endpoint is configured, and answer with the embedded reader.",
     )
     enabled: bool = _env("API_V2_ENABLED", default=True, about="Whether new documents are accepted.")
     max_file_size: Annotated[int, Field(ge=1)] = _env(
@@ -148,6 +163,16 @@ class Settings(BaseModel):
     def _split(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(";")) if isinstance(value, str) else value
 
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ip_network(item.strip()) for item in value.split(";") if item.strip())
+        except ValueError:
+            raise ValueError("each must be an address or a network, such as 127.0.0.1 or 10.0.0.0/8") from None
+
     @field_validator("openai_base_urls")
     @classmethod
     def _urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
@@ -186,13 +211,17 @@ def env_names(field: str) -> list[str]:
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment, below it the environment file.
+    """Read the settings from the environment, below it the credentials, below them the environment file.
 
     StartError names all that is wrong, one line each: the variable, its value unless it is a secret, what is allowed.
     """
     environ = os.environ if environ is None else environ
-    sources = (environ, _read_env_file(environ.get(ENV_FILE, "")))
     known = {name: field for field in Settings.model_fields for name in env_names(field)}
+    sources = (
+        environ,
+        _read_credentials(environ.get(CREDENTIALS, ""), known),
+        _read_env_file(environ.get(ENV_FILE, "")),
+    )
     wrong = [
         _unknown(name, known)
         for name in sorted({name for source in sources for name in source if name.startswith(OWN_PREFIXES)})
@@ -263,6 +292,17 @@ def _read_env_file(named: str) -> dict[str, str]:
         return {name: value for name, value in dotenv_values(path).items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"{path}: cannot be read: {error}") from None
+
+
+def _read_credentials(folder: str, known: Container[str]) -> dict[str, str]:
+    """Those files that name a variable of ours; others may share the folder."""
+    if not folder:
+        return {}
+    try:
+        files = [path for path in Path(folder).iterdir() if path.name in known or path.name.startswith(OWN_PREFIXES)]
+        return {path.name: path.read_text(encoding="utf-8").strip() for path in files}
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"{CREDENTIALS}={folder}: cannot be read: {error}") from None
 
 
 def _unknown(name: str, known: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from docv2.accounts.keys import KeyCheck
 from docv2.errors import StartError
+from docv2.telemetry.notify import fed_watchdog, notify
 from docv2.web import middleware, system, tasks
 from docv2.web.server import Runner
 from docv2.web.state import KEY_CHECK, SERVICES
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from docv2.bootstrap import Services
 
 log = logging.getLogger(__name__)
+
+CLOSING_SECONDS = 30.0
+"""More than closing connections, children and the database takes once the tasks are drained."""
 
 
 class Route(NamedTuple):
@@ -97,10 +101,12 @@ async def serve(services: Services, *, ready: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with listening(services, settings.host, settings.port) as url:
+    async with listening(services, settings.host, settings.port) as url, fed_watchdog(services.pool.go_round):
         log.info("ready", extra={"url": url})
         ready(url)
+        notify("READY=1", f"STATUS=answers on {url}")
         await stop.wait()
+        notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int((settings.drain_seconds + CLOSING_SECONDS) * 1e6)}")
         log.info("stopping: no further documents are accepted")
         drained = asyncio.create_task(services.pool.drain(settings.drain_seconds))
         hurried = asyncio.create_task(hurry.wait())

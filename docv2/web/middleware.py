@@ -14,7 +14,8 @@ from docv2.errors import DocV2Error, MethodNotAllowed, NotFound, RequestError, U
 from docv2.intake import TASK_ID
 from docv2.telemetry import logs
 from docv2.web.answers import complete_headers, failure, new_request_id, plain_failure
-from docv2.web.state import KEY_CHECK, REQUEST_ID, USER
+from docv2.web.proxies import client_address
+from docv2.web.state import CLIENT, KEY_CHECK, REQUEST_ID, SERVICES, USER
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("docv2.web.access")
@@ -31,6 +32,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     sent = request.headers.get("X-Request-ID", "")
     request_id = sent if REQUEST_ID_FORM.fullmatch(sent) else new_request_id()
     request[REQUEST_ID] = request_id
+    request[CLIENT] = client_address(request, request.app[SERVICES].settings.trusted_proxies)
     logs.request_id.set(request_id)
     begin = time.perf_counter()
     status = CLIENT_GONE
@@ -97,7 +99,7 @@ def _log_access(request: web.Request, status: int, seconds: float) -> None:
         "route": resource.canonical if resource else request.rel_url.raw_path[:200],
         "status": status,
         "milliseconds": round(seconds * 1000, 1),
-        "client": request.remote,
+        "client": request[CLIENT] or None,
         "user_id": user.user_id if user else None,
     }
     # Polls are most requests and say the least.

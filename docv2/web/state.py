@@ -16,5 +16,7 @@ SERVICES: web.AppKey[Services] = web.AppKey("services")
 KEY_CHECK = web.AppKey("key_check", KeyCheck)
 
 REQUEST_ID = web.RequestKey("request_id", str)
+CLIENT = web.RequestKey("client", str)
+"""The address that the request came from, proxies that are ours seen through."""
 USER = web.RequestKey("user", User)
 """Whoever sent the request; only on routes that ask for credentials."""

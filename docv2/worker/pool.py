@@ -61,6 +61,8 @@ class Pool:
         self._work = work
         self._running: dict[str, _Running] = {}
         self._wake = asyncio.Event()
+        self._looked = asyncio.Event()
+        self._sampled = asyncio.Event()
         self.draining = False
 
     # -- what others ask ----------------------------------------------------------------------------------------------
@@ -96,6 +98,7 @@ class Pool:
             except Unavailable as error:
                 log.warning("cannot claim now: %s", error)
                 pause = STORE_RETRY_SECONDS
+            self._looked.set()
             try:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
@@ -143,6 +146,7 @@ class Pool:
         while True:
             allowed = self.slots()
             await self._gate.sample()
+            self._sampled.set()
             if self.slots() > allowed:
                 self.wake()
             if self._gate.level is Level.CRITICAL and time.monotonic() - last_shed >= SHED_SECONDS:
@@ -162,6 +166,14 @@ class Pool:
         log.warning("memory critical: task %s goes back to its place", youngest.task.task_id)
         youngest.returning = True
         youngest.job.cancel()
+
+    async def go_round(self) -> None:
+        """Returns once both loops, the one that claims and the one that watches memory, have gone round: they live."""
+        for went_round in (self._looked, self._sampled):
+            went_round.clear()
+        self.wake()
+        for went_round in (self._looked, self._sampled):
+            await went_round.wait()
 
     # -- the end ------------------------------------------------------------------------------------------------------
     async def drain(self, seconds: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -163,6 +163,31 @@ async def test_a_drain_waits_then_returns_what_is_left(bench: Bench) -> None:
         bench.pool.wake()
         assert bench.pool.free_slots() == 0
         assert len(bench.begun) == 3
+
+
+async def test_an_idle_pool_goes_round_when_asked(bench: Bench) -> None:
+    async with at_work(bench):
+        for _ in range(3):
+            await asyncio.wait_for(bench.pool.go_round(), 5)
+
+
+@pytest.mark.parametrize("stuck", ["claim", "sample"])
+async def test_a_pool_of_which_one_loop_stands_still_does_not(
+    bench: Bench, stuck: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    async def thrice(go_round: Callable[[], Awaitable[None]]) -> None:
+        for _ in range(3):  # the first may still end a good round
+            await go_round()
+
+    monkeypatch.setattr("docv2.worker.pool.SAMPLE_SECONDS", 0.01)
+    async with at_work(bench):
+        await bench.pool.go_round()
+        monkeypatch.setattr(*{"claim": (bench.store, "claim"), "sample": (bench.gate, "sample")}[stuck], never)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(thrice(bench.pool.go_round), 0.5)
 
 
 async def test_a_cancelled_task_leaves_its_slot(bench: Bench) -> None:

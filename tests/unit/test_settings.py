@@ -55,6 +55,37 @@ def test_several_endpoints_are_separated_by_semicolons() -> None:
     assert [key.get_secret_value() for key in loaded.openai_keys] == ["x", ""]
 
 
+def test_proxies_are_addresses_and_networks() -> None:
+    loaded = settings.load({"DOCV2_TRUSTED_PROXIES": "127.0.0.1; ::1;10.0.0.0/8"})
+    assert [str(network) for network in loaded.trusted_proxies] == ["127.0.0.1/32", "::1/128", "10.0.0.0/8"]
+
+
+def test_a_credential_is_a_file_named_as_its_variable(tmp_path: Path) -> None:
+    for name, text in {
+        "OPENAI_API_KEYS": "from a file\n",
+        "OPENAI_API_BASE_URLS": "http://file/v1",
+        "API_V2_ENABLED": "",
+        "SOMEBODY_ELSES": "\udcff",
+    }.items():
+        (tmp_path / name).write_text(text, errors="surrogateescape")
+    Path(".env").write_text("OPENAI_API_KEYS=from .env\n")
+    loaded = settings.load({"CREDENTIALS_DIRECTORY": str(tmp_path), "OPENAI_API_BASE_URLS": "http://environment/v1"})
+    assert [key.get_secret_value() for key in loaded.openai_keys] == ["from a file"], "it wins over .env"
+    assert loaded.openai_base_urls == ("http://environment/v1",), "the environment wins over it"
+    assert loaded.enabled, "an empty one counts as not set"
+
+
+def test_a_mistake_in_the_credentials_is_told(tmp_path: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    (tmp_path / "DOCV2_PROT").write_text("hunter2")
+    assert complaint(**environ) == "DOCV2_PROT: unknown setting; did you mean DOCV2_PORT?"
+    (tmp_path / "DOCV2_PROT").unlink()
+    (tmp_path / "OPENAI_API_KEYS").write_bytes(b"\xff")
+    assert complaint(**environ).startswith(f"CREDENTIALS_DIRECTORY={tmp_path}: cannot be read: ")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "gone")}
+    assert "No such file" in complaint(**environ)
+
+
 def test_the_name_in_the_singular_is_read_too() -> None:
     assert settings.load({"OPENAI_API_BASE_URL": "http://a/v1"}).openai_base_urls == ("http://a/v1",)
 
@@ -104,6 +135,8 @@ def test_a_named_file_must_be_there_and_be_text(tmp_path: Path) -> None:
         ("SRC_LOG_LEVELS", "[1]", "a JSON object such as"),
         ("SRC_LOG_LEVELS", '{"API_V2": "LOUD"}', "API_V2 must be DEBUG or"),
         ("STORAGE_PROVIDER", "s3", "local"),
+        ("DOCV2_TRUSTED_PROXIES", "127.0.0.1,::1", "an address or a network"),
+        ("DOCV2_TRUSTED_PROXIES", "10.0.0.1/8", "an address or a network"),
         ("DOCV2_MEMORY_WARNING", "91", "must not be below DOCV2_MEMORY_WARNING=91"),
     ],
 )

@@ -178,9 +178,9 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(data_dir: Path, store: SQLiteStore) -> AsyncIterator[Site]:
-    """Two slots, one endpoint that listed a model which sees and one which does not, one user."""
-    settings = Settings(data_dir=data_dir, openai_base_urls=(ENDPOINT,), max_concurrent=2)
+async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIterator[Site]:
+    """Two slots, one endpoint that listed a model which sees and one which does not, one user; and `more` settings."""
+    settings = Settings(data_dir=data_dir, openai_base_urls=(ENDPOINT,), max_concurrent=2, **more)
     config = RuntimeConfig(from_settings(settings, total_memory=100 * GIB))
     changes, meter = Changes(), MemoryMeter()
     stopped: list[str] = []

@@ -1,0 +1,41 @@
+"""Where a request came from, when proxies stand in between."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from aiohttp import web
+
+FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+"""Headers of which a proxy adds at least one."""
+
+
+def client_address(request: web.Request, trusted: Collection[IPv4Network | IPv6Network]) -> str:
+    """The address of the nearest sender that is no proxy of ours; empty where the connection is gone already.
+
+    Anyone may write X-Forwarded-For, and each proxy appends whom it spoke with. So it is read from its right end, and
+    only while the sender found so far is trusted: what a client wrote in front of that is never reached.
+    """
+    address = _parsed(request.remote or "")
+    hops = [hop for header in request.headers.getall("X-Forwarded-For", []) for hop in header.split(",")]
+    while address and hops and any(address in network for network in trusted):
+        before = _parsed(hops.pop().strip())
+        if before is None:
+            break
+        address = before
+    return str(address or "")
+
+
+def is_forwarded(request: web.Request) -> bool:
+    """Whether a proxy sent the request, trusted or not: then it did not begin on this machine, whatever it says."""
+    return any(name in request.headers for name in FORWARDING)
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """An address, without its zone, and as IPv4 where it is one in IPv6's clothes; None for anything else."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

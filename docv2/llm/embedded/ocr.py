@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,6 +19,8 @@ MAX_PIXELS = 40_000_000
 READ_PIXELS = 4_000_000
 """Larger ones are scaled down: an A4 page at 200 dpi; above 150 dpi nothing more was read."""
 
+_TOO_LARGE = f"it has more than {MAX_PIXELS // 1_000_000} million pixels"
+
 SMALL_PIXELS = 1_000_000
 """Smaller ones are doubled: of an A4 page at 75 dpi 0.97 of the words were read instead of 0.88."""
 
@@ -26,7 +29,10 @@ SURE = 80
 and more, a noisy one 64."""
 
 LEGIBLE = 50
-"""Confidence from which a word is believed, and a page."""
+"""Mean confidence below which a page holds no readable text: what Tesseract sees in a photograph has less."""
+
+DOUBTFUL = 30
+"""Confidence below which a word is left out."""
 
 SPECKS = 0.002
 """Share of single dark dots from which a picture is smoothed first: print of 6 points has 0.001 at 150 dpi, a noisy
@@ -60,7 +66,7 @@ def read(engine: Engine, data: bytes) -> str:
         words = max(words, _look(engine, _smooth(picture), UPRIGHT_BLOCKS), key=_confidence)
     if _confidence(words) < LEGIBLE:
         return ""
-    return _text([word for word in words if word.confidence >= LEGIBLE])
+    return _text([word for word in words if word.confidence >= DOUBTFUL])
 
 
 def _look(engine: Engine, picture: Image.Image, mode: int) -> list[Word]:
@@ -74,17 +80,21 @@ def _look(engine: Engine, picture: Image.Image, mode: int) -> list[Word]:
 def _open(data: bytes) -> Image.Image:
     """A picture in grey, upright as its maker says, and of a size worth reading."""
     try:
-        with Image.open(BytesIO(data), formats=("JPEG", "PNG", "GIF", "WEBP")) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise UnreadableError(f"it has more than {MAX_PIXELS // 1_000_000} million pixels")
-            shrink = min(1.0, (READ_PIXELS / (file.width * file.height)) ** 0.5)
-            size = max(1, int(file.width * shrink)), max(1, int(file.height * shrink))
-            file.draft("L", size)
-            picture = ImageOps.exif_transpose(file)
-            if picture.has_transparency_data:
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-            picture = picture.convert("L")
-    except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, EOFError, Image.DecompressionBombError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            file = Image.open(BytesIO(data), formats=("JPEG", "PNG", "GIF", "WEBP"))
+        if file.width * file.height > MAX_PIXELS:
+            raise UnreadableError(_TOO_LARGE)
+        shrink = min(1.0, (READ_PIXELS / (file.width * file.height)) ** 0.5)
+        size = max(1, int(file.width * shrink)), max(1, int(file.height * shrink))
+        file.draft("L", size)
+        picture = ImageOps.exif_transpose(file)
+        if picture.has_transparency_data:
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+        picture = picture.convert("L")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise UnreadableError(_TOO_LARGE) from None
+    except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, EOFError):
         # Pillow raises all of these on files that are broken or made to break it.
         raise UnreadableError("it is not a picture that can be opened") from None
     if picture.width * picture.height <= SMALL_PIXELS:
@@ -136,17 +146,24 @@ def _turned(words: list[Word]) -> int:
 
 
 def _text(words: Iterable[Word]) -> str:
-    """Words as lines, paragraphs apart. Blocks of short lines are read across, as in tables and forms."""
+    """Words as lines, paragraphs apart. Blocks that are no running text are read across, as tables and forms are."""
     parts: list[str] = []
     cells: list[list[Word]] = []
     for _, block in groupby(words, key=lambda word: word.block):
         lines = [list(line) for _, line in groupby(block, key=lambda word: word.line)]
-        if fmean(map(len, lines)) <= 4:
+        if not _is_prose(lines):
             cells += lines
             continue
         parts += [*_rows(cells), "", *(" ".join(word.text for word in line) for line in lines), ""]
         cells = []
     return "\n".join([*parts, *_rows(cells)]).strip()
+
+
+def _is_prose(lines: list[list[Word]]) -> bool:
+    """Whether a block is running text: most of its lines are full and have more words than a cell."""
+    lengths = [line[-1].left + line[-1].width - line[0].left for line in lines]
+    full = sum(length >= 0.75 * max(lengths) for length in lengths)
+    return full >= 0.6 * len(lines) and fmean(map(len, lines)) > 5
 
 
 def _rows(cells: list[list[Word]]) -> Iterator[str]:

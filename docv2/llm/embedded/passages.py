@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 LONGEST_PASSAGE = 400
@@ -30,9 +30,15 @@ _SIGNS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
 """Vowel signs and accents that belong to the word they stand in (Python does not count them as letters)."""
 
 _RUN = re.compile(f"[{_UNSPACED}]+")
+_GRAMMAR = re.compile("[\u3040-\u309f]{2}")
+"""Hiragana alone: endings and particles of Japanese."""
+
 _WORD = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}])[^\W_]|[{_SIGNS}])+")
 
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”』」）]*\s*")
+_SENTENCE_END = re.compile(r"(?<![.!?…।])[.!?…।]++[\"'”’)\]]*+\s++|(?<![。！？])[。！？]++[”』」）]*+\s*+")
+
+_FIGURE = re.compile(r"(?:\S{1,3} )?[\d(+-].{0,25}")
+"""A date, a number, an amount with its currency."""
 
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:\w|\d{1,2}|mr|mrs|ms|dr|prof|st|no|nr|art|sec|fig|inc|ltd|co|corp|vs|approx|ca|pp|e\.g|i\.e|z\.b)\.$",
@@ -40,8 +46,8 @@ _ABBREVIATION = re.compile(
 )
 
 _ENDINGS = (
-    "s es ies ed ing ings ly y e er ers or ors al ally ate ates ated ation ations ion ions ment ments ance ence "
-    "able ible ity ive ful"
+    "s es ies ed ing ings ly y e er ers or ors al ally ate ates ated ating ator ators ation ations ion ions ment ments "
+    "ance ence able ible ity ive ful"
 )
 _SUFFIXES = sorted(_ENDINGS.split(), key=len, reverse=True)
 
@@ -82,15 +88,12 @@ class _Line:
 
     def labels(self, value: _Line) -> bool:
         """Whether `value` is what this line names: `Invoice number` and, below it, `INV-7`."""
-        if value.after_gap or not value.text or len(value.text) > 80:
+        if value.after_gap or len(value.text) > 80:
             return False
-        if self.text.endswith(":"):
-            return True
-        return (
+        return self.text.endswith(":") or (
             self.text.count(" ") < _LABEL
             and not any(map(str.isdigit, self.text))
-            and value.text.count(" ") < (_LABEL if value.row else _SHORT_LINE)
-            and value.text[-1] not in ".!?。！？"
+            and (bool(_FIGURE.fullmatch(value.text)) if value.row else value.short)
         )
 
     @property
@@ -121,15 +124,16 @@ def passages(page: int, text: str) -> Iterator[Passage]:
 
 def words(text: str) -> list[str]:
     """The words of a text in the form that compares: folded and stemmed, unspaced scripts as pairs of letters."""
-    folded = text.casefold()
+    folded = re.sub("['’]s\\b", "", text.casefold()).replace("e-mail", "email")
     if not folded.isascii():
         folded = unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", folded)))
     found = ["email"] if "@" in folded else []
-    for word in _WORD.findall(folded.replace("e-mail", "email")):
+    for word in _WORD.findall(folded):
         if word.isascii():
             found.append(stem(word))
         elif _RUN.match(word):
-            found.extend(word[at : at + 2] for at in range(max(1, len(word) - 1)))
+            pairs = [word[at : at + 2] for at in range(max(1, len(word) - 1))]
+            found.extend(pair for pair in pairs if not _GRAMMAR.fullmatch(pair))
         else:
             found.append(word)
     return found
@@ -153,28 +157,31 @@ def stem(word: str) -> str:
 
 def _unwrap(text: str) -> list[_Line]:
     """The lines of a page, those that were wrapped joined again."""
-    joined: list[_Line] = []
     raw = [line.strip() for line in re.sub(r"\r\n?|[\f\v\u2028\u2029]", "\n", text).split("\n")]
-    widest = max(map(len, raw), default=0)
+    full = max(20, _FULL_LINE * max(map(len, raw)))
+    lines: list[_Line] = []
+    parts: list[str] = []
+    """Of the last line."""
     gap, wrapped = True, False
     for line in raw:
         if not line:
             gap = True
             continue
         row, clean = _is_row(line), " ".join(line.split())
-        last = joined[-1] if joined else None
-        if last and not gap and not row and not last.row and (wrapped or clean[0].islower()):
-            joined[-1] = _Line(_join(last.text, clean), last.after_gap, row=False)
+        if lines and not gap and not row and not lines[-1].row and (wrapped or clean[0].islower()):
+            hyphenated = parts[-1].endswith("-") and parts[-1][-2:-1].isalpha() and clean[0].islower()
+            if not hyphenated and not (_RUN.match(parts[-1][-1]) and _RUN.match(clean)):
+                parts.append(" ")
+            parts.append(clean)
         else:
-            joined.append(_Line(clean, gap, row))
-        gap, wrapped = False, len(line) >= max(20, _FULL_LINE * widest) and line[-1] not in ".:;!?。！？"
-    return joined
-
-
-def _join(before: str, after: str) -> str:
-    if before.endswith("-") and before[-2:-1].isalpha() and after[0].islower():
-        return before[:-1] + after
-    return before + after if _RUN.match(before[-1]) and _RUN.match(after) else f"{before} {after}"
+            if lines:
+                lines[-1] = replace(lines[-1], text="".join(parts))
+            lines.append(_Line("", gap, row))
+            parts = [clean]
+        gap, wrapped = False, len(line) >= full and line[-1] not in ".:;!?。！？"
+    if lines:
+        lines[-1] = replace(lines[-1], text="".join(parts))
+    return lines
 
 
 def _is_row(line: str) -> bool:

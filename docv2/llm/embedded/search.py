@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
@@ -17,8 +17,8 @@ QUOTES = 3
 FOUND = 0.25
 """Score from which a passage is taken to answer the question. tests/unit/test_embedded_quality.py holds the figures."""
 
-FOUND_FOREIGN = 0.15
-"""The same where the question has none of the words below: its own `what` and `the` then count as words not found."""
+FOUND_FOREIGN = 0.12
+"""The same for a question in another language, whose `what` and `the` count as words that were not found."""
 
 _K1, _B = 0.4, 0.5
 """How soon a repeated word stops to count, and how much length does: less than usual, as passages are short."""
@@ -41,6 +41,11 @@ name page provide question report say says show specify specified state stated t
 """
 COMMON = frozenset(words(_COMMON_WORDS))
 """Words of English, and of asking about a document, that tell nothing of what is asked."""
+
+_ENGLISH = frozenset(
+    {"the", "what", "which", "who", "whose", "how", "when", "where", "why", "does", "did", "is", "are"}
+)
+"""One of these is in nearly every English question, and hardly in one of another language."""
 
 _EXPECTED = [
     (re.compile(asked, re.IGNORECASE), re.compile(holds))
@@ -71,21 +76,23 @@ class Index:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages
-        self.postings: dict[str, dict[int, float]] = {}
         self.lengths: list[int] = []
+        self.counts: dict[str, dict[int, float]] = defaultdict(dict)
+        """How often each word is in each passage that has it."""
+        self.contexts: dict[str, list[int]] = defaultdict(list)
+        """The passages whose heading has the word, though they have not."""
         for at, passage in enumerate(passages):
-            counts: Counter[str] = Counter(words(passage.text))
+            counts = Counter(words(passage.text))
             self.lengths.append(counts.total())
-            for word in words(passage.context):
-                if word not in counts:
-                    self.postings.setdefault(word, {})[at] = _CONTEXT
             for word, count in counts.items():
-                self.postings.setdefault(word, {})[at] = count
+                self.counts[word][at] = count
+            for word in set(words(passage.context)) - counts.keys():
+                self.contexts[word].append(at)
         self.mean_length = sum(self.lengths) / max(1, len(self.lengths)) or 1.0
 
     def weight(self, word: str) -> float:
         """The inverse document frequency, in Lucene's form that is never negative."""
-        found = len(self.postings.get(word, ()))
+        found = len(self.counts.get(word, ()))
         return log(1 + (len(self.passages) - found + 0.5) / (found + 0.5))
 
     def ranked(self, question: str) -> list[Quote]:
@@ -95,7 +102,8 @@ class Index:
         weights = {word: self.weight(word) for word in sought}
         scores: dict[int, float] = {}
         for word, weight in weights.items():
-            for at, count in self.postings.get(word, {}).items():
+            holders = self.counts.get(word, {}) | dict.fromkeys(self.contexts.get(word, ()), _CONTEXT)
+            for at, count in holders.items():
                 damping = _K1 * (1 - _B + _B * self.lengths[at] / self.mean_length)
                 scores[at] = scores.get(at, 0.0) + weight * count / (count + damping)
         best = sum(weights.values()) / (1 + _K1 * (1 - _B))
@@ -105,7 +113,7 @@ class Index:
             passage = self.passages[at]
             likely = all(pattern.search(passage.text) for pattern in holds)
             found.append(Quote(passage.page, min(1.0, score / best) * (1.0 if likely else _UNLIKELY), passage.text))
-        least = FOUND if asked & COMMON else FOUND_FOREIGN
+        least = FOUND if asked & _ENGLISH else FOUND_FOREIGN
         return sorted((quote for quote in found if quote.score >= least), key=lambda quote: -quote.score)
 
 
@@ -135,5 +143,5 @@ def best(quotes: Iterator[Quote], limit: int = QUOTES) -> list[Quote]:
 
 def questions(prompt: str) -> list[str]:
     """What a prompt asks, one by one: its sentences that end in a question mark, else the whole."""
-    asked = [part.strip() for part in re.findall(r"[^.!?？。\n]+[?？]", prompt)]
+    asked = [part.strip() for part in re.findall(r"(?<![^.!?？。\n])[^.!?？。\n]++[?？]", prompt)]
     return asked[:_QUESTIONS] or [prompt]

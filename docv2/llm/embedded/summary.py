@@ -26,7 +26,7 @@ _ALIKE = 0.5
 _WANTED = re.compile(
     r"\b(?:summar(?:y|ies|i[sz])|overview|gist|outline|synopsis|abstract|tl;?dr|analy[sz]e|"
     r"(?:key|main|important|central) (?:point|finding|fact|idea|topic|takeaway|message|content)|"
-    r"zusammenfass|fasse .* zusammen|überblick|résum|resum|riassun|samenvat)"
+    r"zusammenfass|fasse .{0,40} zusammen|überblick|résum|resum|riassun|samenvat)"
     r"|\babout\W*$|\bwhat (?:is|are) (?:it|this|that|these|they|the \w+) about\b"
     r"|\bdescribe (?:it|(?:the|this) (?:document|file|page|picture|image|text))\b"
     r"|要約|概要|总结|摘要|總結|요약",

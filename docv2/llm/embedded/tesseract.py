@@ -46,7 +46,7 @@ class Engine(Protocol):
 
 def engine() -> Engine:
     """The Tesseract that is here; MissingError where there is none."""
-    folder, languages = _data()
+    folder, languages = language_data()
     try:
         return _Package(folder, languages)
     except ImportError:
@@ -67,7 +67,7 @@ def probe() -> Iterator[bool]:
         yield True
 
 
-def _data() -> tuple[str, str]:
+def language_data() -> tuple[str, str]:
     """The folder of the language data and the languages in it, English first, as Tesseract takes them."""
     folders = [*filter(None, [os.environ.get("TESSDATA_PREFIX")]), *_SYSTEM_DATA]
     if "TESSDATA_PREFIX" not in os.environ:
@@ -119,6 +119,7 @@ class _Library:
             ("TessBaseAPIRecognize", number, pointer, pointer),
             ("TessBaseAPIGetTsvText", pointer, pointer, number),
             ("TessDeleteText", None, pointer),
+            ("TessBaseAPIDelete", None, pointer),
         ):
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
@@ -126,6 +127,9 @@ class _Library:
         self._api = library.TessBaseAPICreate()
         if library.TessBaseAPIInit3(self._api, folder.encode(), languages.encode()) != 0:
             raise MissingError
+
+    def __del__(self) -> None:
+        self._library.TessBaseAPIDelete(self._api)
 
     def look(self, picture: Image.Image, mode: int) -> str:
         call, api = self._library, self._api

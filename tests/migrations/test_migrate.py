@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -158,41 +159,41 @@ async def test_a_damaged_database_is_refused_untouched(tmp_path: Path, damage: s
     assert path.read_bytes() == before
 
 
-async def refusal_of(path: Path, change: str) -> str:
-    """Open a database after such a change; nothing of it, its log included, may be touched."""
-    await used_database(path)
+async def refusal_of(folder: Path, change: str) -> str:
+    """Open what a server that died right after such a change left behind; nothing of it may be touched."""
+    path, log = folder / "docv2.db", folder / "docv2.db-wal"
+    await used_database(folder / "alive.db")
 
-    def make_change() -> sqlite3.Connection:
-        connection: sqlite3.Connection = DRIVER.connect(path, isolation_level=None, check_same_thread=False)
-        connection.execute(change)
-        return connection  # left open, so that the change is still in the log
+    def change_and_die() -> None:
+        with closing(connect(folder / "alive.db")) as connection:
+            connection.execute(change)
+            shutil.copy(folder / "alive.db", path)
+            shutil.copy(folder / "alive.db-wal", log)
 
-    connection = await asyncio.to_thread(make_change)
-    log = path.with_name(path.name + "-wal")
+    await asyncio.to_thread(change_and_die)
     before = path.read_bytes(), log.read_bytes()
     with pytest.raises(StartError) as refusal:
         await SQLiteStore.open(path)
     assert (path.read_bytes(), log.read_bytes()) == before
     assert "Nothing was changed" in refusal.value.message
-    connection.close()
     return refusal.value.message
 
 
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     newer = "INSERT INTO schema_migrations VALUES (99, 'from_the_future', '0', 1.0)"
-    message = await refusal_of(tmp_path / "docv2.db", newer)
+    message = await refusal_of(tmp_path, newer)
     assert "schema 99" in message
     assert f"up to {SHIPPED[-1].version}" in message
     assert "backup" in message
 
 
 async def test_another_text_of_a_migration_is_refused(tmp_path: Path) -> None:
-    message = await refusal_of(tmp_path / "docv2.db", "UPDATE schema_migrations SET sha256 = '0' WHERE version = 1")
+    message = await refusal_of(tmp_path, "UPDATE schema_migrations SET sha256 = '0' WHERE version = 1")
     assert "0001_initial" in message
 
 
 async def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    message = await refusal_of(tmp_path / "docv2.db", "PRAGMA application_id = 42")
+    message = await refusal_of(tmp_path, "PRAGMA application_id = 42")
     assert "another program" in message
 
 

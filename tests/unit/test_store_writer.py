@@ -202,6 +202,15 @@ async def test_a_locked_database_refuses_clients_soon_and_keeps_results(
     assert messages == ["the database cannot be written: database is locked", "the database is written again"]
 
 
+async def test_a_client_waits_for_a_lock_that_is_soon_gone(
+    store: SQLiteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with shell_holds_the_lock(tmp_path / "docv2.db"):
+        accepted = asyncio.ensure_future(enqueue(store))
+        await until(lambda: "the database cannot be written: database is locked" in caplog.messages)
+    assert await store.get((await accepted).task_id)
+
+
 async def test_a_full_disk_refuses_clients_at_once_and_keeps_results(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

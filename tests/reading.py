@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from docv2.documents import MediaType, Page, PageSource
+from docv2.documents import Detail, MediaType, Page, PageSource
 from docv2.extract.base import read_pages
 
 
@@ -25,12 +25,14 @@ class ReadPage:
         return self.page.source
 
 
-def read_document(data: bytes, media_type: MediaType, folder: Path, first_page: int = 1) -> list[ReadPage]:
+def read_document(
+    data: bytes, media_type: MediaType, folder: Path, first_page: int = 1, detail: Detail = Detail.AUTO
+) -> list[ReadPage]:
     """Every page of a document, which lies in the folder beside them."""
     path = folder / "document"
     path.write_bytes(data)
     found = []
-    for record in read_pages(str(path), media_type, str(folder), first_page):
+    for record in read_pages(str(path), media_type, str(folder), first_page, detail):
         if record["page"] is not None:
             page = Page(**record["page"])
             text = page.text_path(folder).read_bytes().decode() if page.has_text else ""

@@ -1,7 +1,7 @@
 """Reading a document into pages: the job that a sandboxed child runs, and the server's side of it.
 
-A reader is a module with `pages(path, folder, first_page)`, which leaves each page's text and picture in the folder
-and yields the page with the number of pages where that is known. Only children load readers.
+A reader is a module with `pages(path, folder, first_page, detail)`, which leaves each page's text and picture in the
+folder and yields the page with the number of pages where that is known. Only children load readers.
 """
 
 from __future__ import annotations
@@ -60,9 +60,8 @@ def read_pages(
     path: str, media_type: str, folder: str, first_page: int, detail: str = Detail.AUTO
 ) -> Iterator[dict[str, Any]]:
     """The job: read a document from `first_page` on, yielding one record for each page."""
-    _ = Detail(detail)
     reader = importlib.import_module(READERS[MediaType(media_type)])
-    for page, total in reader.pages(Path(path), Path(folder), first_page):
+    for page, total in reader.pages(Path(path), Path(folder), first_page, Detail(detail)):
         if (total or 0) > MAX_PAGES or (page is not None and page.number > MAX_PAGES):
             raise DocumentError(f"The document has more than {MAX_PAGES:,} pages.")
         yield {"page": page and asdict(page), "total": total}
@@ -93,6 +92,10 @@ def picture_page(folder: Path, number: int, picture: Image.Image, reason: str, t
 def unread_page(number: int, reason: str) -> Page:
     """A page that could not be read."""
     return Page(number, PageSource.NONE, reason)
+
+
+TEXT_ALONE = "It is a picture, and text alone was asked for."
+"""Why a page is unread that would be none otherwise."""
 
 
 def _write(target: Path, data: bytes) -> None:

@@ -14,10 +14,10 @@ from docx.oxml.ns import qn
 from docx.oxml.parser import parse_xml
 from lxml import etree
 
-from docv2.documents import Page
+from docv2.documents import Detail, Page
 from docv2.errors import DocumentError
 from docv2.extract.archive import BadArchive, open_archive
-from docv2.extract.base import Found, picture_page, text_page, unread_page
+from docv2.extract.base import TEXT_ALONE, Found, picture_page, text_page, unread_page
 from docv2.extract.docxlists import LEVELS, Lists
 from docv2.extract.image import open_picture, upright
 from docv2.extract.text import paged
@@ -35,7 +35,7 @@ MAX_COLUMNS = 64
 """Of a table; a hostile cell may claim to span billions."""
 
 
-def pages(path: Path, folder: Path, first_page: int) -> Iterator[Found]:
+def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator[Found]:
     """Each page from `first_page` on; a picture is the page after the one it stands on. How many shows at the end."""
     reader = _open(path)
     number = 0
@@ -47,7 +47,7 @@ def pages(path: Path, folder: Path, first_page: int) -> Iterator[Found]:
             if (picture := reader.pictures.pop(int(name), None)) is not None:
                 number += 1
                 if number >= first_page:
-                    yield _picture_page(folder, number, int(name), picture), None
+                    yield _picture_page(folder, number, int(name), picture, detail), None
     if not number:
         raise DocumentError("The document is empty.")
 
@@ -75,7 +75,9 @@ def _open(path: Path) -> _Reader:
 _MARK = re.compile(r"\[Picture (\d{1,6})[:\]]")
 
 
-def _picture_page(folder: Path, number: int, name: int, data: bytes) -> Page:
+def _picture_page(folder: Path, number: int, name: int, data: bytes, detail: Detail) -> Page:
+    if detail is Detail.TEXT:
+        return unread_page(number, TEXT_ALONE)
     try:
         with open_picture(io.BytesIO(data), PICTURE_FORMATS) as picture:
             reason = f"Picture {name} of the document, from the page before."

@@ -9,8 +9,9 @@ from typing import IO
 
 from PIL import Image, ImageChops, ImageOps
 
+from docv2.documents import Detail
 from docv2.errors import DocumentError
-from docv2.extract.base import Found, fitting, picture_page
+from docv2.extract.base import TEXT_ALONE, Found, fitting, picture_page, unread_page
 
 FORMATS = ("PNG", "JPEG", "GIF")
 
@@ -27,8 +28,11 @@ Image.MAX_IMAGE_PIXELS = MAX_DECODED
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def pages(path: Path, folder: Path, first_page: int) -> Iterator[Found]:
+def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator[Found]:
     """The picture as one page; an animation as several."""
+    if detail is Detail.TEXT:
+        yield unread_page(1, TEXT_ALONE), 1
+        return
     with path.open("rb") as file, open_picture(file) as picture:
         frames = getattr(picture, "n_frames", 1) if picture.format == "GIF" else 1
         if frames == 1:

@@ -21,7 +21,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 from PIL import Image
 
-from docv2.documents import Page, PageSource
+from docv2.documents import Detail, Page, PageSource
 from docv2.errors import DocumentError
 from docv2.extract.base import Found, clean, fitting, picture_page, text_page, unread_page
 from docv2.extract.pdftext import SecondReader
@@ -68,8 +68,19 @@ class Measures:
     """Whether it carries form fields, stamps or notes, which are in no text."""
 
 
-def choose(page: Measures) -> tuple[PageSource, str]:
+def choose(page: Measures, detail: Detail = Detail.AUTO) -> tuple[PageSource, str]:
     """What the model is given of a page, and why. The thresholds are first ones, set by eye on public sample files."""
+    if detail is Detail.IMAGE:
+        return PageSource.PICTURE, "Pictures of the pages were asked for."
+    source, reason = _best(page)
+    if detail is Detail.TEXT:
+        if source is PageSource.PICTURE:
+            return PageSource.NONE, f"{reason} Text alone was asked for."
+        return PageSource.TEXT, "Text alone was asked for."
+    return source, reason
+
+
+def _best(page: Measures) -> tuple[PageSource, str]:
     if page.characters == 0:
         return PageSource.PICTURE, "The page has no text."
     if page.odd > 0.1 or (page.unmapped > 0.3 and page.odd > 0.01):
@@ -87,7 +98,7 @@ def choose(page: Measures) -> tuple[PageSource, str]:
     return PageSource.TEXT, "The page has text."
 
 
-def pages(path: Path, folder: Path, first_page: int) -> Iterator[Found]:
+def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator[Found]:
     """Each page from `first_page` on."""
     with closing(SecondReader(path)) as second:
         try:
@@ -100,7 +111,7 @@ def pages(path: Path, folder: Path, first_page: int) -> Iterator[Found]:
         total, start = len(document), 0
         yield None, total
         for number in range(first_page, total + 1):
-            yield _page(document, second, folder, number), total
+            yield _page(document, second, folder, number, detail), total
             held = _resident()
             start = start or held
             if held > start + MAX_GROWTH:
@@ -121,7 +132,7 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _page(document: pdfium.PdfDocument, second: SecondReader, folder: Path, number: int) -> Page:
+def _page(document: pdfium.PdfDocument, second: SecondReader, folder: Path, number: int, detail: Detail) -> Page:
     """One page; those that fail, fail alone."""
     try:
         page = document[number - 1]
@@ -134,7 +145,7 @@ def _page(document: pdfium.PdfDocument, second: SecondReader, folder: Path, numb
             other = second.text(number, len(document))
             if choose(measure_text(other))[0] is PageSource.TEXT:
                 text, measures = other, measure_text(other)
-        source, reason = choose(measures)
+        source, reason = choose(measures, detail)
         if source is PageSource.TEXT:
             return text_page(folder, number, text, reason)
         try:
@@ -145,6 +156,8 @@ def _page(document: pdfium.PdfDocument, second: SecondReader, folder: Path, numb
             if _has_broken_picture(page):
                 return unread_page(number, "The picture on the page cannot be decoded.")
             return text_page(folder, number, "", "The page is blank.")
+        if source is PageSource.NONE:
+            return unread_page(number, reason)
         return picture_page(folder, number, picture, reason, text if source is PageSource.BOTH else None)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from charset_normalizer import from_bytes
 
+from docv2.documents import Detail
 from docv2.errors import DocumentError
 from docv2.extract.base import PAGE_CHARACTERS, Found, clean, text_page
 
@@ -35,7 +36,7 @@ SAMPLE = 1 << 16
 BINARY = "The file is no text: it holds binary data."
 
 
-def pages(path: Path, folder: Path, first_page: int) -> Iterator[Found]:
+def pages(path: Path, folder: Path, first_page: int, _detail: Detail) -> Iterator[Found]:
     """Each page from `first_page` on. How many there are shows at the end."""
     number = 0
     for number, text in enumerate(paged(_blocks(path)), 1):

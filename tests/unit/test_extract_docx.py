@@ -11,7 +11,7 @@ import pytest
 from docx.oxml.parser import parse_xml
 from PIL import Image
 
-from docv2.documents import MediaType, PageSource
+from docv2.documents import Detail, MediaType, PageSource
 from docv2.errors import DocumentError
 from tests import documents
 from tests.reading import ReadPage, read_document
@@ -224,6 +224,13 @@ def test_pictures_are_pages_after_the_one_they_stand_on(tmp_path: Path) -> None:
     assert found[1].picture is not None
     assert found[1].picture.size == (300, 200)
     assert "Picture 1" in found[1].page.reason
+
+
+def test_where_text_alone_is_asked_for_pictures_are_named_as_unread(tmp_path: Path) -> None:
+    data = documents.docx(["Plan:", Image.new("RGB", (300, 200), "red")])
+    found = read_document(data, MediaType.DOCX, tmp_path, detail=Detail.TEXT)
+    assert [page.source for page in found] == [PageSource.TEXT, PageSource.NONE]
+    assert "text alone" in found[1].page.reason
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageStat
 
-from docv2.documents import MediaType, PageSource
+from docv2.documents import Detail, MediaType, PageSource
 from docv2.errors import DocumentError
 from docv2.extract.base import MAX_PIXELS
 from tests import documents
@@ -99,6 +99,12 @@ def test_large_pictures_are_scaled_down(size: tuple[int, int], tmp_path: Path) -
     assert max(picture.size) <= 8000
     if min(size) > 100:
         assert abs(picture.width / picture.height - size[0] / size[1]) < 0.01
+
+
+def test_where_text_alone_is_asked_for_a_picture_is_unread(tmp_path: Path) -> None:
+    [page] = read_document(documents.encoded(Image.new("L", (9, 9))), MediaType.PNG, tmp_path, detail=Detail.TEXT)
+    assert page.source is PageSource.NONE
+    assert "text alone" in page.page.reason
 
 
 def test_small_pictures_are_left_as_they_are(tmp_path: Path) -> None:

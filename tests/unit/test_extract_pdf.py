@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageStat
 
-from docv2.documents import MediaType, PageSource
+from docv2.documents import Detail, MediaType, PageSource
 from docv2.errors import DocumentError
 from docv2.extract import pdf
 from docv2.extract.base import MAX_PIXELS, MAX_SIDE, clean, fitting
@@ -189,6 +189,22 @@ def test_a_file_is_opened_anew_before_it_fills_the_memory(tmp_path: Path, monkey
     found = read(documents.text_pdf([f"Page {number}" for number in range(1, 21)]), tmp_path)
     assert [page.text for page in found] == [f"Page {number}" for number in range(1, 21)]
     assert 3 <= len(opened) <= 5
+
+
+@pytest.mark.parametrize(
+    ("detail", "sources"),
+    [
+        (Detail.AUTO, [PageSource.TEXT, PageSource.PICTURE, PageSource.TEXT]),
+        (Detail.TEXT, [PageSource.TEXT, PageSource.NONE, PageSource.TEXT]),
+        (Detail.IMAGE, [PageSource.PICTURE, PageSource.PICTURE, PageSource.TEXT]),
+    ],
+)
+def test_the_caller_may_ask_for_text_or_pictures_alone(
+    detail: Detail, sources: list[PageSource], tmp_path: Path
+) -> None:
+    data = documents.mixed_pdf(["A page of text.", documents.page_picture("A scan"), ""])
+    found = read_document(data, MediaType.PDF, tmp_path, detail=detail)
+    assert [page.source for page in found] == sources
 
 
 # -- the rule ---------------------------------------------------------------------------------------------------------

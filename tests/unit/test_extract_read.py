@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -176,7 +177,7 @@ async def test_every_real_document_ends_as_pages_or_a_clean_error(tmp_path: Path
             folder = tmp_path / str(sum(ends.values()))
             folder.mkdir()
             try:
-                kind = sniff.check(path, path.name)
+                kind = await asyncio.to_thread(sniff.check, path, path.name)
                 found = [page async for page, _ in base.read(sandbox, path, kind, folder, owner=path.name)]
                 assert found
                 for page in found:

@@ -85,3 +85,36 @@ class Page:
     def has_picture(self) -> bool:
         """Whether the model gets a picture of this page."""
         return self.source in (PageSource.PICTURE, PageSource.BOTH)
+
+
+@dataclass(frozen=True, slots=True)
+class PageUse:
+    """What one answered call made of a page."""
+
+    number: int
+    used: PageSource
+    """What the model was given of it."""
+    tokens: int
+    """Its share of the tokens that the endpoint counted; 0 where it does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRecord:
+    """A page in the ledger: how it was read, and what became of it."""
+
+    number: int
+    source: PageSource
+    """As it was read."""
+    reason: str
+    """Why so, or why it could not be read."""
+    chars: int
+    picture_width: int
+    picture_height: int
+    used: PageSource | None
+    """What a model was given of it; None until one has answered."""
+    model: str | None
+    attempts: int
+    """Calls that it was part of, those that failed included."""
+    tokens: int
+    finish_reason: str | None
+    """How the answer that it went into ended; `length` stays where one of several did."""

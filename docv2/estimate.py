@@ -1,13 +1,19 @@
-"""How long a task will take and wait, from what earlier pages took."""
+"""How long a task will take and wait, from what earlier ones took.
+
+Three things are measured, each as fading sums over pairs (docv2.tasks.Sums), from which a line is fitted by least
+squares: `bytes` of a document by its pages, for each media type; seconds of `reading` by pages, for each media type;
+seconds of `asking` by pages, for each model. A line has a part that every document takes and one that every page adds.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from docv2.documents import MediaType
 from docv2.store.base import Store
-from docv2.tasks import Backlog, Task, TaskStatus
+from docv2.tasks import Backlog, Sums, Task, TaskStatus
 
 FIRST_SECONDS_PER_PAGE = 3.0
 """Used until the first task of any model has ended; hosted vision models took 1 to 6 s a page in 2025."""
@@ -21,6 +27,30 @@ FIRST_BYTES_PER_PAGE: Mapping[str, float] = {
 """Used until a document of the type was read; a picture is one page whatever its size."""
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds as a part for each document and a part for each page."""
+
+    each: float
+    per_page: float
+
+    def at(self, pages: float, documents: float = 1.0) -> float:
+        """Seconds for so many pages in so many documents."""
+        return self.each * documents + self.per_page * pages
+
+
+def fit(sums: Sums) -> Line:
+    """The line through measured pairs with the least squares; neither of its parts is below 0."""
+    spread = sums.weight * sums.xx - sums.x * sums.x
+    if spread <= 1e-6 * sums.weight * sums.xx:  # documents of one length say nothing of the slope
+        return Line(0.0, sums.y / sums.x) if sums.x > 0 else Line(sums.y / max(sums.weight, 1.0), 0.0)
+    slope = (sums.weight * sums.xy - sums.x * sums.y) / spread
+    if slope < 0:
+        return Line(sums.y / sums.weight, 0.0)
+    each = (sums.y - slope * sums.x) / sums.weight
+    return Line(each, slope) if each >= 0 else Line(0.0, sums.xy / sums.xx)
+
+
 class Estimator:
     """Seconds ahead of a task and of its own, from measured rates."""
 
@@ -32,48 +62,58 @@ class Estimator:
 
     async def wait_seconds(self, task: Task) -> float:
         """Seconds until a waiting task starts."""
-        rates = await _Rates.load(self._store)
-        ahead = sum(rates.group(group) for group in await self._store.backlog(task.place))
-        left = sum(rates.left(running) for running in self._running())
-        return (ahead + left) / max(1, self._slots())
+        return await self._wait(await _Rates.load(self._store), task.place)
 
     async def seconds(self, task: Task) -> float:
         """Seconds until a task ends: its wait, if it waits, and its own work."""
         rates = await _Rates.load(self._store)
         if task.status is TaskStatus.RUNNING:
             return rates.left(task)
-        return await self.wait_seconds(task) + rates.task(task)
+        return await self._wait(rates, task.place) + rates.task(task)
+
+    async def at_tail(self, model: str, media_type: str, size: int, pages: int | None = None) -> tuple[float, float]:
+        """Seconds that a document which is not in the queue yet would wait there, and then take."""
+        rates = await _Rates.load(self._store)
+        return await self._wait(rates, None), rates.work(model, media_type, pages or rates.pages(media_type, size, 1))
+
+    async def _wait(self, rates: _Rates, place: int | None) -> float:
+        ahead = sum(rates.group(group) for group in await self._store.backlog(place))
+        left = sum(rates.left(running) for running in self._running())
+        return (ahead + left) / max(1, self._slots())
 
 
 class _Rates:
     """The measured rates at one moment."""
 
-    def __init__(self, seconds: dict[str, float], sizes: dict[str, float]) -> None:
-        self._seconds = seconds
-        self._sizes = sizes
-        self._usual = sum(seconds.values()) / len(seconds) if seconds else FIRST_SECONDS_PER_PAGE
+    def __init__(self, asking: Mapping[str, Sums], reading: Mapping[str, Sums], sizes: Mapping[str, Sums]) -> None:
+        self._asking = {name: fit(sums) for name, sums in asking.items()}
+        self._reading = {name: fit(sums) for name, sums in reading.items()}
+        self._sizes = {name: sums.y / sums.x for name, sums in sizes.items() if sums.x > 0}
+        usual = [sum(getattr(sums, name) for sums in asking.values()) for name in ("weight", "x", "y", "xx", "xy")]
+        self._usual = fit(Sums(*usual)) if asking else Line(0.0, FIRST_SECONDS_PER_PAGE)
 
     @classmethod
     async def load(cls, store: Store) -> _Rates:
-        return cls(await store.rates("seconds"), await store.rates("bytes"))
-
-    def per_page(self, model: str) -> float:
-        return self._seconds.get(model, self._usual)
+        return cls(*[await store.measured(kind) for kind in ("asking", "reading", "bytes")])
 
     def pages(self, media_type: str, size: int, documents: int) -> float:
         """Pages that so many bytes of a type hold; at least one a document."""
         per_page = self._sizes.get(media_type) or FIRST_BYTES_PER_PAGE.get(media_type)
         return max(documents, size / per_page) if per_page else documents
 
+    def work(self, model: str, media_type: str, pages: float, documents: int = 1) -> float:
+        """Seconds of work in so many pages."""
+        reading = self._reading.get(media_type, Line(0.0, 0.0))
+        return reading.at(pages, documents) + self._asking.get(model, self._usual).at(pages, documents)
+
     def group(self, group: Backlog) -> float:
         """Seconds of work in a group of waiting tasks."""
-        unread = self.pages(group.media_type, group.unread_bytes, group.unread)
-        return (group.pages + unread) * self.per_page(group.model)
+        unread = self.pages(group.media_type, group.unread_bytes, group.unread) if group.unread else 0.0
+        return self.work(group.model, group.media_type, group.pages + unread, group.tasks)
 
     def task(self, task: Task) -> float:
         """Seconds of work in one task."""
-        pages = task.pages_total or self.pages(task.media_type, task.size, 1)
-        return pages * self.per_page(task.model)
+        return self.work(task.model, task.media_type, task.pages_total or self.pages(task.media_type, task.size, 1))
 
     def left(self, task: Task) -> float:
         """Seconds of work left in a running task; one overdue is expected to need a tenth of its estimate yet."""

@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from docv2.documents import Detail
+
+JSONObject = dict[str, Any]
+"""A decoded JSON object, where its shape is the sender's."""
+
 
 class TaskStatus(StrEnum):
     """What the row says. The words clients see while a task waits are derived from its rank (see intake)."""
@@ -48,6 +53,8 @@ class Result:
     prompt_tokens: int = 0
     """Summed over every model call of the task; 0 where the endpoint did not say."""
     completion_tokens: int = 0
+    pages: dict[str, int] = field(default_factory=dict)
+    """How many pages were used as what: a PageSource to a count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,13 @@ class NewTask:
     """The model asked for, or the default at acceptance."""
     temperature: float
     max_tokens: int
+    detail: Detail = Detail.AUTO
+    response_format: JSONObject | None = None
+    """The form that the answer must have, as OpenAI's interface says it."""
+    estimated_wait: float | None = None
+    """Seconds until it starts, as expected at acceptance."""
+    estimated_work: float | None = None
+    """Seconds from its start to its end, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,10 @@ class Task:
     temperature: float
     max_tokens: int
     created_at: float
+    detail: Detail = Detail.AUTO
+    response_format: JSONObject | None = None
+    estimated_wait: float | None = None
+    estimated_work: float | None = None
     started_at: float | None = None
     """Of the first attempt."""
     claimed_at: float | None = None
@@ -140,12 +158,8 @@ class Part:
 
     level: int
     """0 asks about pages; each level above combines the answers of the one below."""
-    number: int
-    """Orders the parts of one level that begin on the same page."""
     scope: str
     """What it covers, in a word that is the same in every plan: the key of a part within its level."""
-    whole_pages: bool
-    """Whether the pages it covers are covered whole, and not a piece of one only."""
     first_page: int
     last_page: int
     model: str
@@ -155,6 +169,10 @@ class Part:
     completion_tokens: int = 0
     notes: tuple[str, ...] = field(default=())
     """Warnings of this call: a parameter dropped, the answer cut short."""
+    first_byte: int = 0
+    """Where in the first page's text it begins."""
+    last_byte: int | None = None
+    """Where in the last page's text it ends; None: with the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,5 +189,13 @@ class Backlog:
     """Pages left of the documents that were opened, by their progress."""
 
 
-JSONObject = dict[str, Any]
-"""A decoded JSON object, where its shape is the sender's."""
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Fading sums over measured pairs of x and y."""
+
+    weight: float
+    """About how many pairs they stand for."""
+    x: float
+    y: float
+    xx: float
+    xy: float

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from docv2.documents import Page
-from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Task
+from docv2.documents import Page, PageRecord, PageUse
+from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class Store(Protocol):
     """The durable queue and the accounts.
 
     Every write is on disk (fsync) when its coroutine returns, but for those that promise nothing to anyone: claim,
-    report, measure and key_used outlive the process at once, and a power cut from the next other write on, at which
-    they are flushed before it. Writes under a Claim raise ClaimLost and change nothing unless the task still runs under
-    that claim. A database that cannot be written or read now raises Unavailable, a full disk DiskFull; but a worker's
-    writes (claim, those under a Claim, measure, save_note) are tried until they are done or the store closes, for there
-    is nothing better to do with a result than to keep it.
+    report, count_call, measure and key_used outlive the process at once, and a power cut from the next other write on,
+    at which they are flushed before it. Writes under a Claim raise ClaimLost and change nothing unless the task still
+    runs under that claim. A database that cannot be written or read now raises Unavailable, a full disk DiskFull; but a
+    worker's writes (claim, those under a Claim, measure, save_note) are tried until they are done or the store closes,
+    for there is nothing better to do with a result than to keep it.
     """
 
     async def close(self) -> None:
@@ -106,8 +106,17 @@ class Store(Protocol):
         """Keep pages as read, one finished step: `crashes` starts again at 0."""
         ...
 
-    async def save_part(self, claim: Claim, part: Part, *, stage: Stage, progress: float) -> None:
-        """Keep the answer to one part, one finished step: `crashes` and `upstream_failures` start again at 0."""
+    async def count_call(self, claim: Claim, first_page: int, last_page: int) -> None:
+        """Note in the ledger that a model is about to be asked about these pages."""
+        ...
+
+    async def save_part(
+        self, claim: Claim, part: Part, *, stage: Stage, progress: float, uses: Sequence[PageUse] = ()
+    ) -> None:
+        """Keep the answer to one part, one finished step: `crashes` and `upstream_failures` start again at 0.
+
+        `uses` says for the ledger what the answer was given of each page.
+        """
         ...
 
     async def pages(self, task_id: str) -> list[Page]:
@@ -115,7 +124,15 @@ class Store(Protocol):
         ...
 
     async def parts(self, task_id: str) -> list[Part]:
-        """The parts answered so far, by level and first page."""
+        """The parts answered so far, by level and where they begin."""
+        ...
+
+    async def ledger(self, task_id: str, *, after: int = 0, limit: int = -1) -> list[PageRecord]:
+        """What became of the pages behind page `after`, in order; at most `limit` of them, all where that is -1."""
+        ...
+
+    async def page_counts(self, task_id: str) -> dict[str, int]:
+        """How many pages were used as what; of those that no model was asked about yet, as what they were read."""
         ...
 
     async def complete(self, claim: Claim, result: Result) -> None:
@@ -161,15 +178,19 @@ class Store(Protocol):
         ...
 
     # -- what was measured and learned --------------------------------------------------------------------------------
-    async def measure(self, kind: str, name: str, amount: float, seconds_or_bytes: float) -> None:
-        """Add a measurement: `amount` pages of `name` took that many seconds or bytes.
-
-        `kind` is `seconds` (name: model) or `bytes` (name: media type). Old measurements fade, so the mean follows.
-        """
+    async def measure(self, kind: str, name: str, x: float, y: float) -> None:
+        """Add a measured pair; `kind` and `name` say of what (see docv2.estimate). Old ones fade, so sums follow."""
         ...
 
-    async def rates(self, kind: str) -> dict[str, float]:
-        """Mean seconds or bytes per page by name."""
+    async def measured(self, kind: str) -> dict[str, Sums]:
+        """All sums of a kind by name."""
+        ...
+
+    async def estimate_errors(self, last: int) -> list[float]:
+        """How far off the estimates of the last so many completed tasks were, newest first.
+
+        Each is (real - estimated) / estimated of the time from acceptance to end: 0.25 took a quarter longer.
+        """
         ...
 
     async def save_note(self, kind: str, name: str, value: JSONObject) -> None:

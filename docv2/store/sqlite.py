@@ -25,18 +25,21 @@ from typing import Any, Self
 
 import aiosqlite
 
-from docv2.documents import Page, PageSource
+from docv2.documents import Detail, Page, PageRecord, PageSource, PageUse
 from docv2.errors import ClaimLost, Conflict, StartError
 from docv2.store.base import ApiKey, QueueDepth, Recovery, User
 from docv2.store.engine import DRIVER, ERRORS, connect_reader, connect_writer, is_safe_beside_writer, translate
 from docv2.store.migrate import inspect, migrate
 from docv2.store.writer import Command, Kind, T, Writer
-from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Task, TaskStatus
+from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task, TaskStatus
 
 log = logging.getLogger(__name__)
 
 Values = dict[str, Any]
 """The parameters of a statement by name."""
+
+Step = tuple[str, Values]
+"""A statement that goes with a fenced one, and its parameters but for the task's id."""
 
 EXPIRE_BITE = 500
 """Tasks removed in one transaction."""
@@ -148,7 +151,7 @@ class SQLiteStore:
     async def report(self, claim: Claim, *, stage: Stage, progress: float) -> None:
         """Say how far a running task is."""
         values = {"stage": stage, "progress": progress}
-        await self._writer.submit(Kind.NOTE, partial(_claimed, "report", _fenced(claim, values), "", []))
+        await self._writer.submit(Kind.NOTE, partial(_claimed, "report", _fenced(claim, values), []))
 
     async def save_pages(
         self, claim: Claim, pages: Sequence[Page], *, progress: float, pages_total: int | None
@@ -156,11 +159,21 @@ class SQLiteStore:
         """Keep pages as read, one finished step."""
         pages_done = max((page.number for page in pages), default=0)
         values = {"progress": progress, "pages_done": pages_done, "pages_total": pages_total}
-        await self._result("save_pages", claim, values, "save_page", pages)
+        await self._result("save_pages", claim, values, [("save_page", asdict(page)) for page in pages])
 
-    async def save_part(self, claim: Claim, part: Part, *, stage: Stage, progress: float) -> None:
-        """Keep the answer to one part, one finished step."""
-        await self._result("save_part", claim, {"stage": stage, "progress": progress}, "save_part_answer", [part])
+    async def count_call(self, claim: Claim, first_page: int, last_page: int) -> None:
+        """Note in the ledger that a model is about to be asked about these pages."""
+        pages = {"task_id": claim.task_id, "first_page": first_page, "last_page": last_page}
+        command = partial(_claimed, "count_call", _fenced(claim, {}), [("count_call_pages", pages)])
+        await self._writer.submit(Kind.NOTE, command)
+
+    async def save_part(
+        self, claim: Claim, part: Part, *, stage: Stage, progress: float, uses: Sequence[PageUse] = ()
+    ) -> None:
+        """Keep the answer to one part, one finished step, and what it was given of each page."""
+        answer = {"model": part.model, "finish_reason": part.finish_reason}
+        steps = [("save_part_answer", asdict(part)), *(("use_page", {**answer, **asdict(use)}) for use in uses)]
+        await self._result("save_part", claim, {"stage": stage, "progress": progress}, steps)
 
     async def pages(self, task_id: str) -> list[Page]:
         """The pages read so far, in order."""
@@ -168,12 +181,18 @@ class SQLiteStore:
         return [Page(**{**dict(row), "source": PageSource(row["source"])}) for row in rows]
 
     async def parts(self, task_id: str) -> list[Part]:
-        """The parts answered so far, by level and first page."""
+        """The parts answered so far, by level and where they begin."""
         rows = await self._read_list("parts", task_id=task_id)
-        return [
-            Part(**{**dict(row), "whole_pages": bool(row["whole_pages"]), "notes": tuple(json.loads(row["notes"]))})
-            for row in rows
-        ]
+        return [Part(**{**dict(row), "notes": tuple(json.loads(row["notes"]))}) for row in rows]
+
+    async def ledger(self, task_id: str, *, after: int = 0, limit: int = -1) -> list[PageRecord]:
+        """What became of the pages behind page `after`, in order."""
+        rows = await self._read_list("ledger", task_id=task_id, after=after, limit=limit)
+        return [PageRecord(**{**dict(row), **_sources(row)}) for row in rows]
+
+    async def page_counts(self, task_id: str) -> dict[str, int]:
+        """How many pages were used as what."""
+        return dict(map(tuple, await self._read_list("page_counts", task_id=task_id)))
 
     async def complete(self, claim: Claim, result: Result) -> None:
         """End a running task with its answer."""
@@ -222,14 +241,18 @@ class SQLiteStore:
         return {row["task_id"]: _task(row) for row in rows}
 
     # -- what was measured and learned --------------------------------------------------------------------------------
-    async def measure(self, kind: str, name: str, amount: float, seconds_or_bytes: float) -> None:
-        """Add a measurement: `amount` pages of `name` took that many seconds or bytes."""
-        values = {"kind": kind, "name": name, "pages": amount, "total": seconds_or_bytes, "now": time.time()}
+    async def measure(self, kind: str, name: str, x: float, y: float) -> None:
+        """Add a measured pair."""
+        values = {"kind": kind, "name": name, "x": float(x), "y": float(y), "now": time.time()}
         await self._writer.submit(Kind.NOTE, partial(_count, "measure", values))
 
-    async def rates(self, kind: str) -> dict[str, float]:
-        """Mean seconds or bytes per page by name."""
-        return dict(map(tuple, await self._read("rates", kind=kind)))
+    async def measured(self, kind: str) -> dict[str, Sums]:
+        """All sums of a kind by name."""
+        return {name: Sums(*sums) for name, *sums in await self._read("measured", kind=kind)}
+
+    async def estimate_errors(self, last: int) -> list[float]:
+        """How far off the estimates of the last so many completed tasks were, newest first."""
+        return [error for (error,) in await self._read_list("estimate_errors", last=last)]
 
     async def save_note(self, kind: str, name: str, value: JSONObject) -> None:
         """Keep a small fact."""
@@ -281,12 +304,9 @@ class SQLiteStore:
     async def _request(self, command: Command[T]) -> T:
         return await self._writer.submit(Kind.REQUEST, command)
 
-    async def _result(
-        self, name: str, claim: Claim, values: Values, step: str = "", steps: Sequence[Page | Part] = ()
-    ) -> None:
+    async def _result(self, name: str, claim: Claim, values: Values, steps: Sequence[Step] = ()) -> None:
         """A worker's write: only under its claim, and tried until it is done, for it must not be lost."""
-        rows = [{"task_id": claim.task_id, **asdict(one)} for one in steps]
-        await self._writer.submit(Kind.RESULT, partial(_claimed, name, _fenced(claim, values), step, rows))
+        await self._writer.submit(Kind.RESULT, partial(_claimed, name, _fenced(claim, values), steps))
 
     async def _read(self, name: str, **values: Any) -> list[sqlite3.Row]:
         """A read short enough to be made right here."""
@@ -341,11 +361,11 @@ def _fenced(claim: Claim, values: Values) -> Values:
     return {**asdict(claim), **values, "now": time.time()}
 
 
-def _claimed(name: str, values: Values, step: str, rows: list[Values], connection: sqlite3.Connection) -> None:
+def _claimed(name: str, values: Values, steps: Sequence[Step], connection: sqlite3.Connection) -> None:
     if not _count(name, values, connection):
         raise ClaimLost(f"task {values['task_id']} is no longer this attempt's")
-    for row in rows:
-        _count(step, row, connection)
+    for step, row in steps:
+        _count(step, {"task_id": values["task_id"], **row}, connection)
 
 
 def _cancel(values: Values, connection: sqlite3.Connection) -> Task | None:
@@ -373,7 +393,14 @@ def _task(row: sqlite3.Row) -> Task:
     if values["result"] is not None:
         result = json.loads(values["result"])
         values["result"] = Result(**{**result, "warnings": tuple(result["warnings"])})
+    values["detail"] = Detail(values["detail"])
+    if values["response_format"] is not None:
+        values["response_format"] = json.loads(values["response_format"])
     return Task(**values)
+
+
+def _sources(row: sqlite3.Row) -> dict[str, PageSource | None]:
+    return {"source": PageSource(row["source"]), "used": PageSource(row["used"]) if row["used"] else None}
 
 
 def _user(row: Sequence[Any]) -> User:

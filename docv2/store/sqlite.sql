@@ -4,9 +4,11 @@
 -- name: enqueue
 -- The place is the row id: handed out under the write lock, so the order of places is the order of acceptance.
 INSERT INTO tasks
-    (task_id, user_id, filename, media_type, size, sha256, prompt, model, temperature, max_tokens, created_at)
+    (task_id, user_id, filename, media_type, size, sha256, prompt, model, temperature, max_tokens, detail,
+     response_format, estimated_wait, estimated_work, created_at)
 VALUES
-    (:task_id, :user_id, :filename, :media_type, :size, :sha256, :prompt, :model, :temperature, :max_tokens, :now)
+    (:task_id, :user_id, :filename, :media_type, :size, :sha256, :prompt, :model, :temperature, :max_tokens, :detail,
+     :response_format, :estimated_wait, :estimated_work, :now)
 ON CONFLICT (task_id) DO NOTHING
 RETURNING *
 
@@ -73,6 +75,16 @@ ON CONFLICT (task_id, number) DO UPDATE SET
     source = excluded.source, reason = excluded.reason, chars = excluded.chars,
     picture_width = excluded.picture_width, picture_height = excluded.picture_height
 
+-- name: count_call
+-- The fence alone: whoever lost the claim must not call any more.
+UPDATE tasks SET stage = stage
+WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
+
+-- name: count_call_pages
+-- One range of the primary key.
+UPDATE pages SET attempts = attempts + 1
+WHERE task_id = :task_id AND number BETWEEN :first_page AND :last_page
+
 -- name: save_part
 -- As save_pages; an answer also shows that the endpoint works.
 UPDATE tasks SET
@@ -82,16 +94,23 @@ WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 
 -- name: save_part_answer
 -- A part that is answered again replaces itself.
 INSERT INTO parts
-    (task_id, level, number, scope, whole_pages, first_page, last_page, model, content, finish_reason, prompt_tokens,
+    (task_id, level, scope, first_page, first_byte, last_page, last_byte, model, content, finish_reason, prompt_tokens,
      completion_tokens, notes)
 VALUES
-    (:task_id, :level, :number, :scope, :whole_pages, :first_page, :last_page, :model, :content, :finish_reason,
+    (:task_id, :level, :scope, :first_page, :first_byte, :last_page, :last_byte, :model, :content, :finish_reason,
      :prompt_tokens, :completion_tokens, :notes)
 ON CONFLICT (task_id, level, scope) DO UPDATE SET
-    number = excluded.number, whole_pages = excluded.whole_pages, first_page = excluded.first_page,
-    last_page = excluded.last_page, model = excluded.model, content = excluded.content,
+    first_page = excluded.first_page, first_byte = excluded.first_byte, last_page = excluded.last_page,
+    last_byte = excluded.last_byte, model = excluded.model, content = excluded.content,
     finish_reason = excluded.finish_reason, prompt_tokens = excluded.prompt_tokens,
     completion_tokens = excluded.completion_tokens, notes = excluded.notes
+
+-- name: use_page
+-- A page that was asked about in pieces adds up; that one of its answers was cut short is not forgotten.
+UPDATE pages SET
+    used = :used, model = :model, tokens = tokens + :tokens,
+    finish_reason = iif(finish_reason = 'length', 'length', :finish_reason)
+WHERE task_id = :task_id AND number = :number
 
 -- name: pages
 -- Read along the primary key, so the order costs nothing.
@@ -100,9 +119,19 @@ SELECT number, source, reason, chars, picture_width, picture_height FROM pages W
 -- name: parts
 -- A task has few parts, so sorting them costs nothing either.
 SELECT
-    level, number, scope, whole_pages, first_page, last_page, model, content, finish_reason, prompt_tokens,
+    level, scope, first_page, first_byte, last_page, last_byte, model, content, finish_reason, prompt_tokens,
     completion_tokens, notes
-FROM parts WHERE task_id = :task_id ORDER BY level, first_page, number
+FROM parts WHERE task_id = :task_id ORDER BY level, first_page, first_byte
+
+-- name: ledger
+-- A range of the primary key, so that a page of a long ledger costs what it holds.
+SELECT
+    number, source, reason, chars, picture_width, picture_height, used, model, attempts, tokens, finish_reason
+FROM pages WHERE task_id = :task_id AND number > :after ORDER BY number LIMIT :limit
+
+-- name: page_counts
+-- Likewise: 20,000 rows at the very most, and a few kilobytes of them each.
+SELECT coalesce(used, source), count(*) FROM pages WHERE task_id = :task_id GROUP BY 1
 
 -- name: complete
 -- Conditional on the claim: an attempt that was cancelled or replaced must not overwrite what came after it.
@@ -170,14 +199,22 @@ WHERE place IN (SELECT place FROM tasks WHERE ended_at < :ended_before ORDER BY 
 RETURNING task_id
 
 -- name: measure
--- Each measurement takes a tenth off the weight of those before it: the mean follows a change within some ten tasks.
-INSERT INTO measurements (kind, name, pages, total, updated_at) VALUES (:kind, :name, :pages, :total, :now)
+-- Each measurement takes a tenth off the weight of those before it: the sums follow a change within some ten tasks.
+INSERT INTO measurements (kind, name, weight, x, y, xx, xy, updated_at)
+VALUES (:kind, :name, 1, :x, :y, :x * :x, :x * :y, :now)
 ON CONFLICT (kind, name) DO UPDATE SET
-    pages = 0.9 * pages + excluded.pages, total = 0.9 * total + excluded.total, updated_at = excluded.updated_at
+    weight = 0.9 * weight + 1, x = 0.9 * x + excluded.x, y = 0.9 * y + excluded.y, xx = 0.9 * xx + excluded.xx,
+    xy = 0.9 * xy + excluded.xy, updated_at = excluded.updated_at
 
--- name: rates
--- Asked at every estimate, and a handful of rows. A mean of nothing is no mean.
-SELECT name, total / pages FROM measurements WHERE kind = :kind AND pages > 0
+-- name: measured
+-- Asked at every estimate, and a handful of rows.
+SELECT name, weight, x, y, xx, xy FROM measurements WHERE kind = :kind
+
+-- name: estimate_errors
+-- Walks the index of ended tasks from its newest end.
+SELECT (ended_at - created_at) / (estimated_wait + estimated_work) - 1 FROM tasks
+WHERE ended_at IS NOT NULL AND status = 'completed' AND estimated_wait + estimated_work > 0
+ORDER BY ended_at DESC LIMIT :last
 
 -- name: save_note
 -- The last word counts.

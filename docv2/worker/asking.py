@@ -62,12 +62,14 @@ class Asking:
         return self._result(parts[0], used)
 
     async def _ask_pages(self, kept: Sequence[Part]) -> list[Part]:
-        covered = {number for part in kept if part.whole_pages for number in range(part.first_page, part.last_page + 1)}
+        covered = {
+            number for part in kept if ":" not in part.scope for number in range(part.first_page, part.last_page + 1)
+        }
         left = [page for page in self.pages if page.number not in covered]
         sizes = await prompt.text_sizes(left, self.folder)
         groups = prompt.plan(left, sizes, self.model, self.task.prompt, self.task.max_tokens)
-        parts = {part.scope: part for part in kept if part.whole_pages}
-        again = {part.scope: part for part in kept if not part.whole_pages}
+        parts = {part.scope: part for part in kept if ":" not in part.scope}
+        again = {part.scope: part for part in kept if ":" in part.scope}
         new: list[tuple[str, list[Excerpt]]] = []
         for group in groups:
             scope = _scope(group)
@@ -86,14 +88,13 @@ class Asking:
         ]
         for part in await self._all(meter, jobs):
             parts[part.scope] = part
-        return sorted(parts.values(), key=lambda part: (part.first_page, part.number))
+        return sorted(parts.values(), key=lambda part: part.first_page)
 
     async def _ask_group(self, meter: _Meter, scope: str, group: list[Excerpt], number: int, of: int) -> Part:
         limit = prompt.whole_answer if of == 1 else prompt.part_answer
         messages = await prompt.part_messages(self.task.prompt, group, self.folder, self.model, number=number, of=of)
         numbers = [excerpt.page.number for excerpt in group]
-        unanswered = self._unanswered(0, group[0].piece, scope, numbers[0], numbers[-1])
-        unanswered = replace(unanswered, whole_pages=all(excerpt.pieces == 1 for excerpt in group))
+        unanswered = self._unanswered(0, scope, numbers[0], numbers[-1])
         return await self._call(meter, unanswered, messages, limit(self.model, self.task.max_tokens))
 
     async def _combine(self, level: int, parts: Sequence[Part], kept: Sequence[Part]) -> list[Part]:
@@ -111,15 +112,15 @@ class Asking:
                 combined[scope] = done[scope]
                 continue
             messages = prompt.combine_messages(self.task.prompt, group, unread)
-            unanswered = self._unanswered(level, 0, scope, group[0].first_page, group[-1].last_page)
+            unanswered = self._unanswered(level, scope, group[0].first_page, group[-1].last_page)
             limit = prompt.whole_answer if len(groups) == 1 else prompt.part_answer
             jobs.append(partial(self._call, meter, unanswered, messages, limit(self.model, self.task.max_tokens)))
         for part in await self._all(meter, jobs):
             combined[part.scope] = part
         return sorted(combined.values(), key=lambda part: part.first_page)
 
-    def _unanswered(self, level: int, number: int, scope: str, first_page: int, last_page: int) -> Part:
-        return Part(level, number, scope, True, first_page, last_page, self.model.id, content="", finish_reason="")
+    def _unanswered(self, level: int, scope: str, first_page: int, last_page: int) -> Part:
+        return Part(level, scope, first_page, last_page, self.model.id, content="", finish_reason="")
 
     async def _call(self, meter: _Meter, unanswered: Part, messages: list[Message], max_tokens: int) -> Part:
         """One call; its answer is kept before anyone uses it."""

@@ -179,7 +179,7 @@ class Pipeline:
                 if better == model:
                     raise
                 model = better
-        await self._store.measure("seconds", model.id, len(pages), time.monotonic() - began)
+        await self._store.measure("asking", model.id, len(pages), time.monotonic() - began)
         return result
 
     def _route(self, task: Task, pages: Sequence[Page]) -> Model:

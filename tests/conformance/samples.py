@@ -18,6 +18,7 @@ RESULT = Result(
     max_tokens=77,
     prompt_tokens=1234,
     completion_tokens=56,
+    pages={"text": 3, "none": 1},
 )
 
 
@@ -68,9 +69,7 @@ def part(number: int, level: int = 0, **changes: Any) -> Part:
     """An answer to one part."""
     values = {
         "level": level,
-        "number": number,
         "scope": f"{number + 1}-{number + 1}",
-        "whole_pages": True,
         "first_page": number + 1,
         "last_page": number + 1,
         "model": "model-a",

@@ -8,7 +8,8 @@ import pytest
 
 from docv2.errors import Conflict
 from docv2.store.base import Store
-from tests.conformance.samples import key, user
+from docv2.tasks import Sums
+from tests.conformance.samples import RESULT, enqueue, key, running, user
 
 
 async def test_a_user_is_found_by_e_mail_without_case(store: Store) -> None:
@@ -89,25 +90,40 @@ async def test_a_key_needs_its_user(store: Store) -> None:
     assert await store.user_by_key("digest-1") is None
 
 
-async def test_rates_are_means_by_name_and_kind(store: Store) -> None:
-    assert await store.rates("seconds") == {}
-    await store.measure("seconds", "model-a", 4, 10)
-    assert await store.rates("seconds") == {"model-a": 2.5}
+async def test_measurements_are_summed_by_name_and_kind(store: Store) -> None:
+    assert await store.measured("asking") == {}
+    await store.measure("asking", "model-a", 4, 10)
+    assert await store.measured("asking") == {"model-a": Sums(1, 4, 10, 16, 40)}
     await store.measure("bytes", "model-a", 1, 7000)
-    await store.measure("seconds", "model-b", 0, 0)
-    assert await store.rates("seconds") == {"model-a": 2.5}
-    assert await store.rates("bytes") == {"model-a": 7000}
+    await store.measure("asking", "model-b", 0, 0)
+    assert await store.measured("asking") == {"model-a": Sums(1, 4, 10, 16, 40), "model-b": Sums(1, 0, 0, 0, 0)}
+    assert await store.measured("bytes") == {"model-a": Sums(1, 1, 7000, 1, 7000)}
 
 
-async def test_a_rate_follows_what_is_measured_now(store: Store) -> None:
+async def test_sums_follow_what_is_measured_now(store: Store) -> None:
+    async def mean() -> float:
+        sums = (await store.measured("asking"))["model-a"]
+        return sums.y / sums.x
+
     for _ in range(30):
-        await store.measure("seconds", "model-a", 10, 10)
+        await store.measure("asking", "model-a", 10, 10)
     for _ in range(25):
-        await store.measure("seconds", "model-a", 10, 50)
-    rate = (await store.rates("seconds"))["model-a"]
-    assert 4.5 < rate < 5
-    await store.measure("seconds", "model-a", 10, 10)
-    assert 4 < (await store.rates("seconds"))["model-a"] < rate
+        await store.measure("asking", "model-a", 10, 50)
+    before = await mean()
+    assert 4.5 < before < 5
+    await store.measure("asking", "model-a", 10, 10)
+    assert 4 < await mean() < before
+
+
+async def test_the_errors_of_estimates_are_told_newest_first(store: Store) -> None:
+    for wait, work in ((0.0, 1e6), (None, None), (1e6, 1e6), (0.0, 0.0)):
+        task = await running(store, estimated_wait=wait, estimated_work=work)
+        await store.complete(task.claim, RESULT)
+    failed = await running(store, estimated_wait=1.0, estimated_work=1.0)
+    await store.fail(failed.claim, "no", "processing_error")
+    await enqueue(store, estimated_wait=1.0, estimated_work=1.0)
+    assert await store.estimate_errors(10) == pytest.approx([-1, -1], abs=0.001)
+    assert len(await store.estimate_errors(1)) == 1
 
 
 async def test_the_last_note_counts(store: Store) -> None:

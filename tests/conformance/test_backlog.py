@@ -10,7 +10,7 @@ from collections import defaultdict
 import pytest
 
 from docv2.store.base import Store
-from docv2.tasks import Backlog, Stage, Task, TaskStatus
+from docv2.tasks import Backlog, Task, TaskStatus
 from tests.conformance.samples import RESULT, current, enqueue, page
 
 MODELS = ["model-a", "model-b", "model-c"]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from docv2.documents import PageSource
+from docv2.documents import Detail, PageSource, PageUse
 from docv2.errors import ClaimLost, Conflict
 from docv2.store.base import QueueDepth, Recovery, Store
 from docv2.tasks import Claim, Stage, Task, TaskStatus
@@ -34,6 +34,14 @@ async def test_an_accepted_task_is_kept_as_it_was_given(store: Store) -> None:
     assert before <= task.created_at <= time.time()
     assert (task.attempt, task.owner, task.progress, task.result, task.pages_total) == (0, None, 0, None, None)
     assert await store.get(new.task_id) == task
+
+
+async def test_what_is_wanted_of_an_answer_comes_back(store: Store) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "ü", "schema": {"type": "object", "minimum": 1.5}}}
+    task = await enqueue(store, detail=Detail.IMAGE, response_format=form, estimated_wait=1.5, estimated_work=2)
+    assert (task.detail, task.response_format) == (Detail.IMAGE, form)
+    assert (task.estimated_wait, task.estimated_work) == (1.5, 2)
+    assert await current(store, task) == task
 
 
 async def test_an_unknown_task_is_none(store: Store) -> None:
@@ -210,6 +218,47 @@ async def test_steps_outlive_the_attempt(store: Store) -> None:
     assert (await store.pages("no-such-task"), await store.parts("no-such-task")) == ([], [])
 
 
+async def test_the_ledger_tells_what_became_of_each_page(store: Store) -> None:
+    task = await running(store)
+    unread = page(4, source=PageSource.NONE, reason="damaged", chars=0)
+    await store.save_pages(
+        task.claim, [page(1), page(2), page(3, source=PageSource.BOTH), unread], progress=1, pages_total=4
+    )
+    assert [record.used for record in await store.ledger(task.task_id)] == [None] * 4
+    assert await store.page_counts(task.task_id) == {"text": 2, "both": 1, "none": 1}
+    await store.count_call(task.claim, 1, 2)
+    for _ in range(2):
+        await store.count_call(task.claim, 3, 4)
+    for uses, reason in (
+        ([PageUse(1, PageSource.TEXT, 10), PageUse(2, PageSource.TEXT, 20)], "stop"),
+        ([PageUse(3, PageSource.TEXT, 30), PageUse(4, PageSource.NONE, 0)], "length"),
+        ([PageUse(3, PageSource.TEXT, 5)], "stop"),
+    ):
+        scope = f"{uses[0].number}-{uses[-1].number}"
+        answered = part(uses[0].number, scope=scope, finish_reason=reason)
+        await store.save_part(task.claim, answered, stage=Stage.ASKING, progress=2, uses=uses)
+    ledger = await store.ledger(task.task_id)
+    assert [
+        (record.number, record.used, record.attempts, record.tokens, record.finish_reason) for record in ledger
+    ] == [
+        (1, PageSource.TEXT, 1, 10, "stop"),
+        (2, PageSource.TEXT, 1, 20, "stop"),
+        (3, PageSource.TEXT, 2, 35, "length"),
+        (4, PageSource.NONE, 2, 0, "length"),
+    ]
+    assert [(record.source, record.reason, record.model) for record in ledger[2:]] == [
+        (PageSource.BOTH, "has a text layer", "model-a"),
+        (PageSource.NONE, "damaged", "model-a"),
+    ]
+    assert await store.page_counts(task.task_id) == {"text": 3, "none": 1}
+    assert await store.ledger(task.task_id, after=1, limit=2) == ledger[1:3]
+    await store.save_pages(task.claim, [page(3, source=PageSource.BOTH)], progress=1, pages_total=4)
+    assert await store.ledger(task.task_id) == ledger, "a page that is read again keeps its record"
+    await store.complete(task.claim, RESULT)
+    assert await store.ledger(task.task_id) == ledger, "and so does one of a task that ended"
+    assert (await store.ledger("no-such-task"), await store.page_counts("no-such-task")) == ([], {})
+
+
 async def test_endpoint_failures_count_until_an_answer(store: Store) -> None:
     task = await running(store)
     for failures in (1, 2):
@@ -248,11 +297,14 @@ async def test_failure_keeps_the_error(store: Store) -> None:
 
 
 # -- the fence --------------------------------------------------------------------------------------------------------
+USES = [PageUse(1, PageSource.TEXT, 40)]
+
 WRITES: dict[str, Callable[[Store, Claim], Awaitable[None]]] = {
     "release": lambda store, claim: store.release(claim, not_before=1, upstream_failed=True),
     "report": lambda store, claim: store.report(claim, stage=Stage.ASKING, progress=99),
     "save_pages": lambda store, claim: store.save_pages(claim, [page(9)], progress=99, pages_total=9),
-    "save_part": lambda store, claim: store.save_part(claim, part(9), stage=Stage.ASKING, progress=99),
+    "count_call": lambda store, claim: store.count_call(claim, 1, 9),
+    "save_part": lambda store, claim: store.save_part(claim, part(9), stage=Stage.ASKING, progress=99, uses=USES),
     "complete": lambda store, claim: store.complete(claim, RESULT),
     "fail": lambda store, claim: store.fail(claim, "late", "processing_error"),
 }
@@ -285,6 +337,15 @@ async def expired(store: Store, task: Task) -> None:
     assert await store.expire(time.time() + HOUR)
 
 
+async def everything(store: Store, task: Task) -> tuple[object, ...]:
+    return (
+        await store.get(task.task_id),
+        await store.pages(task.task_id),
+        await store.ledger(task.task_id),
+        await store.parts(task.task_id),
+    )
+
+
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("loss", [returned, claimed_again, recovered_by_another_server, cancelled, completed, expired])
 async def test_an_attempt_that_lost_its_claim_changes_nothing(
@@ -293,15 +354,17 @@ async def test_an_attempt_that_lost_its_claim_changes_nothing(
     task = await running(store)
     await store.save_pages(task.claim, [page(1)], progress=5, pages_total=2)
     await loss(store, task)
-    before = (await store.get(task.task_id), await store.pages(task.task_id), await store.parts(task.task_id))
+    before = await everything(store, task)
     with pytest.raises(ClaimLost):
         await WRITES[write](store, task.claim)
-    assert (await store.get(task.task_id), await store.pages(task.task_id), await store.parts(task.task_id)) == before
+    assert await everything(store, task) == before
 
 
 @pytest.mark.parametrize("write", WRITES)
 async def test_every_part_of_a_claim_counts(store: Store, write: str) -> None:
     task = await running(store)
+    await store.save_pages(task.claim, [page(1)], progress=5, pages_total=2)
+    before = await everything(store, task)
     other = await running(store)
     mine = task.claim
     for false in (
@@ -312,9 +375,9 @@ async def test_every_part_of_a_claim_counts(store: Store, write: str) -> None:
     ):
         with pytest.raises(ClaimLost):
             await WRITES[write](store, false)
-    assert await current(store, task) == task
+    assert await everything(store, task) == before
     await WRITES[write](store, mine)
-    assert await current(store, task) != task
+    assert await everything(store, task) != before
     assert await current(store, other) == other
 
 

@@ -38,7 +38,7 @@ def write(folder: Path, pages: list[Page], text: str = "text of page {}") -> Non
 
 
 def part(first: int, last: int, content: str = "answer") -> Part:
-    return Part(0, first, f"{first}-{last}", True, first, last, "m", content, "stop")
+    return Part(0, f"{first}-{last}", first, last, "m", content, "stop")
 
 
 def numbers(parts: list[list[Excerpt]]) -> list[list[int]]:

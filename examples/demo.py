@@ -24,7 +24,7 @@ DOCV2 = Path(sys.executable).with_name("docv2")
 USER = "demo@example.org"
 QUESTIONS = {
     "lease.pdf": "What is the monthly rent?",
-    "invoice.png": "What is the total amount due?",
+    "invoice.pdf": "What is the total amount due?",
     "minutes.docx": "Who is responsible for the budget?",
 }
 """Document of this folder: question."""

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 RUN := $(VENV)/.run
 TEST := $(VENV)/.test
 
-.PHONY: help demo serve test check format lock clean
+.PHONY: help demo serve test bench check format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ serve: $(RUN) ## run the server on 127.0.0.1:3000 with its data in ./docv2-data
 
 test: $(TEST) ## run every check and every test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
+
+bench: $(RUN) ## measure speed and memory beside what docs/performance.md holds them to
+	@$(BIN)/python -m benchmarks
 
 check: $(TEST) ## run the static checks alone: format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
@@ -63,11 +64,15 @@ class Request(TypedDict):
     """Bytes of one file written."""
 
 
+class MessageTooLarge(ValueError):
+    """A job yielded more than a message may hold; such things go into files."""
+
+
 def packet(message: object) -> bytes:
-    """One message as bytes; ValueError where it is larger than the other side reads."""
+    """One message as bytes; MessageTooLarge where it is larger than the other side reads."""
     data = json.dumps(message, separators=(",", ":")).encode()
     if len(data) > MAX_MESSAGE:
-        raise ValueError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE} are sent, larger things go into files")
+        raise MessageTooLarge
     return data
 
 
@@ -118,17 +123,31 @@ def serve(control: socket.socket) -> None:
                     # Only this process reaps, so the number cannot belong to anyone else yet.
                     os.kill(pids[message["kill"]], signal.SIGKILL)
                 elif "fork" in message:
-                    server = os.getpid()
-                    pid = os.fork()
-                    if pid == 0:
-                        signal.set_wakeup_fd(-1)
-                        for mine in (selector, wake, wakened, control):
-                            mine.close()
-                        _run_child(*descriptors, server=server)
-                    for descriptor in descriptors:
-                        os.close(descriptor)
-                    pids[message["fork"]] = pid
-                    control.send(packet({"forked": message["fork"], "pid": pid}))
+                    pid = _fork(descriptors, (selector, wake, wakened, control))
+                    if pid is None:
+                        control.send(packet({"ended": message["fork"], "exit": None, "peak": 0, "cpu": 0.0}))
+                    else:
+                        pids[message["fork"]] = pid
+                        control.send(packet({"forked": message["fork"], "pid": pid}))
+
+
+def _fork(descriptors: list[int], mine: Iterable[socket.socket | selectors.BaseSelector]) -> int | None:
+    """A new child, to which the descriptors go; None where the machine has no memory or no process left for one."""
+    server = os.getpid()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            for inherited in mine:
+                inherited.close()
+            _run_child(*descriptors, server=server)
+    except OSError:
+        return None
+    else:
+        return pid
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _reap(control: socket.socket, pids: dict[int, int]) -> None:
@@ -149,15 +168,14 @@ def _reap(control: socket.socket, pids: dict[int, int]) -> None:
 
 
 def _run_child(channel_descriptor: int, stderr_descriptor: int, *, server: int) -> NoReturn:
-    """Be the child: confine yourself, run the job, and end without running anybody's clean-up."""
+    """Be the child: run the job, and end without running anybody's clean-up."""
     try:
         os.dup2(stderr_descriptor, 2)
         os.close(stderr_descriptor)
         faulthandler.enable(file=2)  # A crash in C then names the line of ours that called it.
         channel = socket.socket(fileno=channel_descriptor)
         request: Request = json.loads(channel.recv(MAX_MESSAGE))
-        confine(request, parent=server)
-        channel.send(_outcome(channel, request))
+        channel.send(_outcome(channel, request, server))
     finally:
         os._exit(0)
 
@@ -168,8 +186,9 @@ def confine(request: Request, *, parent: int) -> None:
     if os.getppid() != parent:  # It was gone before the line above could notice.
         os._exit(1)
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
-    os.nice(5)  # The server answers first.
+    with contextlib.suppress(OSError):  # A container may refuse these two, which only say who goes first.
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+        os.nice(5)
     _limit(resource.RLIMIT_AS, request["memory"])
     _limit(resource.RLIMIT_FSIZE, request["file_size"])
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
@@ -192,9 +211,10 @@ def _grant_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (min(hard, int(used.ru_utime + used.ru_stime) + 1 + seconds), hard))
 
 
-def _outcome(channel: socket.socket, request: Request) -> bytes:
+def _outcome(channel: socket.socket, request: Request, server: int) -> bytes:
     """Run the job, sending its items; the last word on it."""
     try:
+        confine(request, parent=server)
         module, _, function = request["job"].partition(":")
         ahead = 0
         for item in getattr(importlib.import_module(module), function)(*request["args"]):
@@ -210,8 +230,9 @@ def _outcome(channel: socket.socket, request: Request) -> bytes:
         return packet({"document_error": error.message[:1000]})
     except MemoryError:
         return packet({"out_of_memory": None})
-    except BaseException:  # noqa: BLE001 - whatever it was, the server logs it
-        return packet({"bug": traceback.format_exc()[-8000:]})
+    except BaseException as error:  # noqa: BLE001 - whatever it was, the server logs it
+        # Without its message, which may quote the document.
+        return packet({"bug": f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__qualname__}"[-8000:]})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from docv2.errors import DocumentError, OverLimit, ParserDied, StartError
+from docv2.errors import DocumentError, DocV2Error, OverLimit, ParserDied, StartError
 from docv2.forkserver import MAX_MESSAGE, Request, packet
 
 Job = Callable[..., Iterator[Any]]
@@ -56,7 +56,7 @@ class Child:
 @dataclass(frozen=True, slots=True)
 class _Exit:
     code: int | None
-    """As subprocess has it: negative for a signal; None where the fork server died and took the child along."""
+    """As subprocess has it: negative for a signal; None where there was no child, or the fork server took it along."""
     peak: int = 0
     cpu: float = 0.0
 
@@ -71,8 +71,6 @@ class _Run:
     ended: asyncio.Future[_Exit]
     started_at: float = field(default_factory=time.monotonic)
     pid: int | None = None
-    outcome: str = ""
-    """In a word for the log: finished, failed, stopped; empty where the child itself decided."""
     memory_before: int = field(default_factory=lambda: _resident(os.getpid()))
 
 
@@ -129,7 +127,7 @@ class Sandbox:
             except BaseException as error:
                 control.close()
                 await self._end_process()
-                log.error("The fork server did not start. %s", _tail(stderr))
+                log.error("fork server did not start", extra={"stderr": _tail(stderr)})
                 if isinstance(error, TimeoutError):
                     raise StartError("The fork server of the document readers takes too long to start.") from None
                 raise
@@ -164,7 +162,7 @@ class Sandbox:
         except ConnectionResetError:
             data = b""
         if not data:
-            log.error("The fork server is gone; it is started again for the next document.")
+            log.error("fork server gone; it is started again for the next document")
             self._lose(control)
             return
         report = json.loads(data)
@@ -185,13 +183,6 @@ class Sandbox:
         del self._runs[run.number]
         if not run.ended.done():
             run.ended.set_result(exit_)
-        now = _resident(os.getpid())
-        log.info(
-            "Reading child of %s %s after %.1f s, %.1f s CPU; "
-            "memory of the server before %d MiB, of the child at peak %d MiB, of the server after %d MiB",
-            *(run.owner, run.outcome or f"died (exit {exit_.code})", time.monotonic() - run.started_at, exit_.cpu),
-            *(run.memory_before >> 20, exit_.peak >> 20, now >> 20),
-        )
 
     def _tell(self, message: dict[str, int], descriptors: Sequence[int] = ()) -> None:
         """Hand the fork server a message; ParserDied where it is gone. The socket holds hundreds, so none blocks."""
@@ -211,9 +202,8 @@ class Sandbox:
             if run.pid is not None
         ]
 
-    def _kill(self, run: _Run, outcome: str = "") -> None:
+    def _kill(self, run: _Run) -> None:
         if run.number in self._runs:
-            run.outcome = run.outcome or outcome
             with suppress(ParserDied):  # Then it is dead already.
                 self._tell({"kill": run.number})
 
@@ -236,6 +226,7 @@ class Sandbox:
             file_size=self._file_size,
         )
         run = await self._fork(owner, request["memory"])
+        outcome = "stopped"
         try:
             with suppress(ConnectionError):  # A child that is gone already is noticed where it is listened to.
                 await asyncio.get_running_loop().sock_sendall(run.channel, packet(request))
@@ -247,21 +238,24 @@ class Sandbox:
                         word, value = await self._hear(run)
                 except TimeoutError:
                     raise OverLimit("Reading the document takes longer than allowed.") from None
+                except DocV2Error:
+                    outcome = "died"
+                    raise
                 waited += time.monotonic() - began
                 if word == "item":
                     with suppress(OSError):  # Dead, or not listening: then it gets no further by itself.
                         run.channel.send(b"+")
                     yield value
                 elif word == "end":
-                    run.outcome = "finished"
+                    outcome = "finished"
                     return
                 else:
-                    run.outcome = "failed"
+                    outcome = "failed"
                     raise _error(run, word, value)
         finally:
-            self._kill(run, "stopped")
+            self._kill(run)
             try:
-                await run.ended
+                _tell_usage(run, outcome, await run.ended)
             finally:
                 run.channel.close()
                 os.close(run.stderr)
@@ -313,7 +307,7 @@ class Sandbox:
         # C libraries that get no memory crash or abort. Most of the limit in use tells that from a fault of theirs.
         if exit_.code in CRASHES and exit_.peak > run.memory_limit / 2:
             return OverLimit(TOO_MUCH_MEMORY)
-        log.error("The reading child of %s died: exit %s. %s", run.owner, exit_.code, _tail(run.stderr))
+        log.error("child died", extra={"owner": run.owner, "exit": exit_.code, "stderr": _tail(run.stderr)})
         return ParserDied(f"The reading child ended with code {exit_.code}.")
 
 
@@ -324,8 +318,21 @@ def _error(run: _Run, word: str, value: object) -> Exception:
         return DocumentError(message or "The document cannot be read.")
     if word == "out_of_memory":
         return OverLimit(TOO_MUCH_MEMORY)
-    log.error("Reading the document of %s failed: %s", run.owner, value)
+    log.error("child failed", extra={"owner": run.owner, "traceback": str(value)})
     return DocumentError("The document cannot be read.")
+
+
+def _tell_usage(run: _Run, outcome: str, exit_: _Exit) -> None:
+    """Log what a child took: memory of the server before and after it, its own at its peak."""
+    fields = {
+        "owner": run.owner,
+        "seconds": round(time.monotonic() - run.started_at, 2),
+        "cpu_seconds": round(exit_.cpu, 2),
+        "server_mib_before": run.memory_before >> 20,
+        "child_mib_peak": exit_.peak >> 20,
+        "server_mib_after": _resident(os.getpid()) >> 20,
+    }
+    log.info("child %s", outcome, extra=fields)
 
 
 async def _launch(control: int, stderr: IO[bytes], preload: Sequence[str]) -> asyncio.subprocess.Process:

@@ -126,6 +126,14 @@ async def test_answers_come_in_the_order_of_the_files(api: ScriptedAPI, document
     assert [call.filename for call in api.routes("POST /process")] == ["a.txt", "b.txt", "c.txt"]
 
 
+async def test_documents_reach_the_queue_in_the_order_given(api: ScriptedAPI, documents: list[str]) -> None:
+    """Although the first one is not taken at once."""
+    api.script("POST /process", refuse(503, Retry_After="0.2"))
+    await run(api, *documents, QUESTION)
+    accepted = [call.filename for call in api.routes("POST /process") if call.filename]
+    assert accepted == ["a.txt", "b.txt", "c.txt"]
+
+
 async def test_json_is_one_object_a_file(api: ScriptedAPI, documents: list[str]) -> None:
     api.script("POST /process", refuse(415, "Type not supported", "validation_error"))
     status, out, err = await run(api, *documents[:2], QUESTION, "--json")
@@ -174,7 +182,7 @@ async def test_progress_is_drawn_on_a_terminal(api: ScriptedAPI, documents: list
     assert await process.wait() == 0
     assert "a.txt" in terminal.text
     assert "Reading the document: 2 of 4 pages" in terminal.text
-    assert terminal.received.endswith(b"\x1b[J"), "nothing of it stays"
+    assert re.search(rb"\x1b\[\d+F\x1b\[J$", terminal.received), "nothing of it stays"
 
 
 async def test_nothing_is_drawn_where_nobody_looks(api: ScriptedAPI, documents: list[str], terminal: Terminal) -> None:

@@ -1,0 +1,129 @@
+"""The Python client and `docv2 process` against a real server: restarts, refusals, Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import PIPE
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from docv2.client import AsyncClient, AuthError, Client, RejectedFile, Task, TaskFailed
+from tests.e2e.server import PROGRAM, Server
+from tests.endpoint import ScriptedEndpoint, answer, hang
+from tests.waiting import until
+
+MEBIBYTE = 1024**2
+
+
+@pytest.fixture
+async def note(tmp_path: Path) -> Path:
+    path = tmp_path / "note.txt"
+    path.write_text("The monthly rent is 1200 EUR.")
+    return path
+
+
+def large(folder: Path) -> Path:
+    """A file that is refused long before it has been sent."""
+    path = folder / "large.pdf"
+    with path.open("wb") as file:
+        file.write(b"%PDF-1.7\n")
+        file.truncate(50 * MEBIBYTE)
+    return path
+
+
+async def test_the_answer_comes_through_kill_and_restart(
+    server: Server, endpoint: ScriptedEndpoint, note: Path
+) -> None:
+    endpoint.script(hang())
+    endpoint.otherwise = answer("1200 EUR")
+    await server.start()
+    async with AsyncClient(server.url, server.key) as client:
+        task = await client.process(note, "What is the rent?")
+        seen: list[str] = []
+        waiting = asyncio.create_task(
+            client.wait(task.task_id, timeout=60, on_change=lambda task: seen.append(task.status))
+        )
+        await endpoint.call(1)
+        await server.restart()
+        result = await waiting
+    assert result.content == "1200 EUR"
+    assert result.file_info["filename"] == "note.txt"
+    assert seen[-1] == "completed"
+
+
+async def send_sync(url: str, key: str, document: Path) -> Task:
+    with Client(url, key, patience=0) as client:
+        return await asyncio.to_thread(client.process, document, "What is it?")
+
+
+async def send_async(url: str, key: str, document: Path) -> Task:
+    async with AsyncClient(url, key, patience=0) as client:
+        return await client.process(document, "What is it?")
+
+
+@pytest.mark.parametrize("send", [send_sync, send_async])
+async def test_a_refusal_of_a_large_document_reaches_its_sender(
+    server: Server, tmp_path: Path, send: Callable[[str, str, Path], Awaitable[Task]]
+) -> None:
+    """Although the sender is still busy sending it."""
+    server.settings["API_V2_MAX_FILE_SIZE"] = str(MEBIBYTE)
+    await server.start()
+    document = large(tmp_path)
+    with pytest.raises(RejectedFile, match=r"^File too large\. Maximum size: 1\.0MB$"):
+        await send(server.url, server.key, document)
+    with pytest.raises(AuthError):
+        await send(server.url, "sk-of-nobody", document)
+
+
+async def test_cancel_is_seen_by_whoever_waits(server: Server, endpoint: ScriptedEndpoint, note: Path) -> None:
+    endpoint.otherwise = hang()
+    await server.start()
+    async with AsyncClient(server.url, server.key) as client:
+        task = await client.process(note, "What is the rent?")
+        waiting = asyncio.create_task(client.wait(task.task_id))
+        await endpoint.call(1)
+        ended = await client.cancel(task.task_id)
+        with pytest.raises(TaskFailed) as caught:
+            await waiting
+    assert (ended.status, caught.value.error_type) == ("failed", "cancelled")
+
+
+async def test_models_health_and_status(server: Server, note: Path) -> None:
+    await server.start()
+    async with AsyncClient(server.url, server.key) as client:
+        models = await client.models()
+        assert models.default_model in {model.id for model in models.models if model.vision_capable}
+        health = await client.health()
+        assert (health.status in ("healthy", "degraded"), health.services["database"]) == (True, True)
+        task = await client.process(note, "What is the rent?", max_tokens=100)
+        assert task.config_applied["max_tokens"] == 100
+        await client.wait(task.task_id)
+        assert (await client.status(task.task_id)).ended
+
+
+async def test_ctrl_c_leaves_nothing_running(server: Server, endpoint: ScriptedEndpoint, tmp_path: Path) -> None:
+    endpoint.otherwise = hang()
+    await server.start()
+    names = [f"{number}.txt" for number in range(5)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    process = await asyncio.create_subprocess_exec(
+        *(str(PROGRAM), "process", *names, "What is it?"),
+        cwd=tmp_path,
+        env=os.environ | {"DOCV2_URL": server.url, "DOCV2_API_KEY": server.key},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    call = await endpoint.call(1)
+    await until(lambda: len(server.query("SELECT 1 FROM tasks")) == len(names))
+    async with asyncio.timeout(30):
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+        await call.gone.wait()
+    assert (process.returncode, out) == (130, b"")
+    assert err.decode() == "interrupted; cancelled on the server: 5\n"
+    assert server.query("SELECT DISTINCT status, error_type FROM tasks") == [("failed", "cancelled")]

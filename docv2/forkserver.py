@@ -123,12 +123,12 @@ def serve(control: socket.socket) -> None:
                     # Only this process reaps, so the number cannot belong to anyone else yet.
                     os.kill(pids[message["kill"]], signal.SIGKILL)
                 elif "fork" in message:
-                    pid = _fork(descriptors, (selector, wake, wakened, control))
-                    if pid is None:
+                    forked = _fork(descriptors, (selector, wake, wakened, control))
+                    if forked is None:
                         control.send(packet({"ended": message["fork"], "exit": None, "peak": 0, "cpu": 0.0}))
                     else:
-                        pids[message["fork"]] = pid
-                        control.send(packet({"forked": message["fork"], "pid": pid}))
+                        pids[message["fork"]] = forked
+                        control.send(packet({"forked": message["fork"], "pid": forked}))
 
 
 def _fork(descriptors: list[int], mine: Iterable[socket.socket | selectors.BaseSelector]) -> int | None:
@@ -136,18 +136,13 @@ def _fork(descriptors: list[int], mine: Iterable[socket.socket | selectors.BaseS
     server = os.getpid()
     try:
         pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            for inherited in mine:
-                inherited.close()
-            _run_child(*descriptors, server=server)
     except OSError:
-        return None
-    else:
-        return pid
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        pid = None
+    if pid == 0:
+        _run_child(*descriptors, mine=mine, server=server)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return pid
 
 
 def _reap(control: socket.socket, pids: dict[int, int]) -> None:
@@ -167,9 +162,18 @@ def _reap(control: socket.socket, pids: dict[int, int]) -> None:
         control.send(packet(report))
 
 
-def _run_child(channel_descriptor: int, stderr_descriptor: int, *, server: int) -> NoReturn:
-    """Be the child: run the job, and end without running anybody's clean-up."""
+def _run_child(
+    channel_descriptor: int,
+    stderr_descriptor: int,
+    *,
+    mine: Iterable[socket.socket | selectors.BaseSelector],
+    server: int,
+) -> NoReturn:
+    """Be the child: let go of the fork server's things, run the job, and end without running anybody's clean-up."""
     try:
+        signal.set_wakeup_fd(-1)
+        for inherited in mine:
+            inherited.close()
         os.dup2(stderr_descriptor, 2)
         os.close(stderr_descriptor)
         faulthandler.enable(file=2)  # A crash in C then names the line of ours that called it.

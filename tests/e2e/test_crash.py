@@ -34,7 +34,7 @@ async def test_every_task_survives_many_kills_and_ends_once_in_order(
         # While uploads arrive and children read; and every other time after each slot's task has finished a step, for
         # three kills without one end a task, which is the next test's.
         if round_ % 2:
-            await until(lambda seen=seen: len(endpoint.calls) >= seen + 3)
+            await endpoint.call(seen + 3)
         await asyncio.sleep(chance.random() * 0.05)
         await server.kill()
         results = await asyncio.gather(*sending, return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -69,7 +70,7 @@ async def test_a_second_signal_ends_at_once_and_loses_nothing(server: Server, en
 
 async def test_a_second_server_is_kept_off_the_data_folder(server: Server) -> None:
     await server.start()
-    other = Server(server.data_dir, **server.settings)
+    other = Server(server.data_dir)
     process = await asyncio.create_subprocess_exec(
         other.program, "serve", env=other.environment(), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -79,7 +80,7 @@ async def test_a_second_server_is_kept_off_the_data_folder(server: Server) -> No
     assert (await server.request("GET", "/api/version"))[0] == 200
 
 
-def _form(fields: dict[str, object]) -> aiohttp.FormData:
+def _form(fields: Mapping[str, object]) -> aiohttp.FormData:
     form = aiohttp.FormData()
     for name, value in fields.items():
         form.add_field(name, value, filename="note.txt" if isinstance(value, bytes) else None)

@@ -46,7 +46,7 @@ async def test_the_wheel_holds_everything_that_a_server_needs(tmp_path: Path) ->
         assert not {name for name in packed if not name.startswith(("docv2/", "docv2_migrations/"))}
         venv.create(tmp_path / "fresh", with_pip=True)
         python = tmp_path / "fresh/bin/python"
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         run(*pip, "--require-hashes", "-r", ROOT / "requirements.lock", cwd=tmp_path)
         run(*pip, "--no-deps", wheel, cwd=tmp_path)
         return python

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from docv2.documents import Page, PageRecord, PageUse
-from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task
+from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task, TaskStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,27 @@ class ApiKey:
     created_at: float
     last_used_at: float | None
     revoked_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a sign-in and a session are checked against."""
+
+    user: User
+    password: str | None
+    """Its hash; None where none was set."""
+    session_stamp: str
+    """Changes, and with it every session ends, when the password does or the account is switched off or on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What tells a request that is sent again from a new one."""
+
+    key: str
+    """The caller's name for it."""
+    sha256: str
+    """Of all that was asked: under the same key it must be the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +91,25 @@ class Store(Protocol):
         """Finish what was handed in and let go of the database."""
 
     # -- the queue ----------------------------------------------------------------------------------------------------
-    async def enqueue(self, new: NewTask) -> Task:
-        """Accept a task at the tail of the queue."""
+    async def enqueue(self, new: NewTask, request: Request | None = None) -> Task:
+        """Accept a task at the tail of the queue.
+
+        Where this user's same `request` was accepted before, nothing is added and its task is the answer: the id tells.
+        Conflict where another request was accepted under that key. Remembered as long as the task is there.
+        """
+        ...
+
+    async def accepted(self, user_id: str, request: Request) -> Task | None:
+        """The task that this request became, if it did; Conflict as for enqueue."""
+        ...
+
+    async def tasks_of(
+        self, user_id: str, *, before: int | None, limit: int, status: TaskStatus | None = None
+    ) -> list[tuple[Task, int | None]]:
+        """A user's tasks, newest first and without their results, with each its position while it waits.
+
+        Only those in places below `before`, of one `status` where it is given, and at most `limit`.
+        """
         ...
 
     async def get(self, task_id: str) -> Task | None:
@@ -214,8 +252,28 @@ class Store(Protocol):
         """Everyone, in order of creation."""
         ...
 
+    async def credentials(self, user_id: str) -> Credentials | None:
+        """What an active user signs in with. Cheap enough for every request."""
+        ...
+
+    async def set_password(self, user_id: str, password: str) -> None:
+        """Keep the hash of a new password; every session of the user ends."""
+        ...
+
     async def add_key(self, key: ApiKey, sha256: str) -> None:
         """Add a key by the SHA-256 of its text."""
+        ...
+
+    async def own_key(self, user_id: str) -> ApiKey | None:
+        """The key that the user made, while it is not revoked."""
+        ...
+
+    async def replace_own_key(self, key: ApiKey, sha256: str) -> None:
+        """Add the key that its user made; the one before it is revoked in the same moment."""
+        ...
+
+    async def revoke_own_key(self, user_id: str) -> ApiKey | None:
+        """Revoke the key that the user made and answer it; None where there is none."""
         ...
 
     async def user_by_key(self, sha256: str) -> tuple[User, ApiKey, str] | None:

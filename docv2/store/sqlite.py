@@ -27,7 +27,7 @@ import aiosqlite
 
 from docv2.documents import Detail, Page, PageRecord, PageSource, PageUse
 from docv2.errors import ClaimLost, Conflict, StartError
-from docv2.store.base import ApiKey, QueueDepth, Recovery, User
+from docv2.store.base import ApiKey, Credentials, QueueDepth, Recovery, Request, User
 from docv2.store.engine import DRIVER, ERRORS, connect_reader, connect_writer, is_safe_beside_writer, translate
 from docv2.store.migrate import inspect, migrate
 from docv2.store.writer import Command, Kind, T, Writer
@@ -107,12 +107,22 @@ class SQLiteStore:
         await self._writer.close()
 
     # -- the queue ----------------------------------------------------------------------------------------------------
-    async def enqueue(self, new: NewTask) -> Task:
-        """Accept a task at the tail of the queue; Conflict where its id is known already."""
-        rows = await self._request(partial(_fetch, "enqueue", {**asdict(new), "now": time.time()}))
-        if not rows:
-            raise Conflict("This task exists already.")
-        return _task(rows[0])
+    async def enqueue(self, new: NewTask, request: Request | None = None) -> Task:
+        """Accept a task at the tail of the queue, or find the one that the same request became."""
+        return await self._request(partial(_enqueue, {**asdict(new), "now": time.time()}, request))
+
+    async def accepted(self, user_id: str, request: Request) -> Task | None:
+        """The task that this request became, if it did; Conflict where another one was sent under its key."""
+        rows = await self._read("same_request", user_id=user_id, key=request.key)
+        return _become(rows, request)
+
+    async def tasks_of(
+        self, user_id: str, *, before: int | None, limit: int, status: TaskStatus | None = None
+    ) -> list[tuple[Task, int | None]]:
+        """A user's tasks, newest first, those in places below `before` alone; with each its position while it waits."""
+        values: Values = {"before": sys.maxsize if before is None else before, "limit": limit, "status": status}
+        rows = await self._read_list("tasks_of", user_id=user_id, **values)
+        return [(_task(row), row["position"]) for row in rows]
 
     async def get(self, task_id: str) -> Task | None:
         """The task as it stands, or None."""
@@ -278,10 +288,34 @@ class SQLiteStore:
         """Everyone, in order of creation."""
         return [_user(row) for row in await self._read_list("users")]
 
+    async def credentials(self, user_id: str) -> Credentials | None:
+        """What an active user signs in with."""
+        rows = await self._read("credentials", user_id=user_id)
+        return Credentials(_user(rows[0][:6]), *rows[0][6:]) if rows else None
+
+    async def set_password(self, user_id: str, password: str) -> None:
+        """Keep the hash of a new password; every session of the user ends."""
+        await self._request(partial(_count, "set_password", {"user_id": user_id, "password": password}))
+
     async def add_key(self, key: ApiKey, sha256: str) -> None:
         """Add a key by the SHA-256 of its text."""
-        if not await self._request(partial(_count, "add_key", {**asdict(key), "sha256": sha256})):
+        if not await self._request(partial(_count, "add_key", {**asdict(key), "sha256": sha256, "own": False})):
             raise Conflict("This key exists already.")
+
+    async def own_key(self, user_id: str) -> ApiKey | None:
+        """The key that the user made, while it is not revoked."""
+        rows = await self._read_list("own_key", user_id=user_id)
+        return ApiKey(*rows[0]) if rows else None
+
+    async def replace_own_key(self, key: ApiKey, sha256: str) -> None:
+        """Add the key that its user made; the one before it is revoked in the same moment."""
+        values = {**asdict(key), "sha256": sha256, "own": True, "now": time.time()}
+        await self._request(partial(_replace_own_key, values))
+
+    async def revoke_own_key(self, user_id: str) -> ApiKey | None:
+        """Revoke the key that the user made and answer it; None where there is none."""
+        rows = await self._request(partial(_fetch, "revoke_own_key", {"user_id": user_id, "now": time.time()}))
+        return ApiKey(*rows[0]) if rows else None
 
     async def user_by_key(self, sha256: str) -> tuple[User, ApiKey, str] | None:
         """The active user of an unrevoked key, the key, and the stored digest."""
@@ -368,6 +402,24 @@ def _claimed(name: str, values: Values, steps: Sequence[Step], connection: sqlit
         _count(step, {"task_id": values["task_id"], **row}, connection)
 
 
+def _enqueue(values: Values, request: Request | None, connection: sqlite3.Connection) -> Task:
+    if request is not None:
+        values = {**values, "key": request.key, "request_sha256": request.sha256}
+        if before := _become(_fetch("same_request", values, connection), request):
+            return before
+    rows = _fetch("enqueue", values, connection)
+    if not rows:
+        raise Conflict("This task exists already.")
+    if request is not None:
+        _count("keep_request", values, connection)
+    return _task(rows[0])
+
+
+def _replace_own_key(values: Values, connection: sqlite3.Connection) -> None:
+    _fetch("revoke_own_key", values, connection)
+    _count("add_key", values, connection)
+
+
 def _cancel(values: Values, connection: sqlite3.Connection) -> Task | None:
     rows = _fetch("get", values, connection)
     _count("cancel", values, connection)
@@ -401,6 +453,12 @@ def _task(row: sqlite3.Row) -> Task:
 
 def _sources(row: sqlite3.Row) -> dict[str, PageSource | None]:
     return {"source": PageSource(row["source"]), "used": PageSource(row["used"]) if row["used"] else None}
+
+
+def _become(rows: Sequence[sqlite3.Row], request: Request) -> Task | None:
+    if rows and rows[0]["request_sha256"] != request.sha256:
+        raise Conflict("Another request was accepted under this Idempotency-Key")
+    return _task(rows[0]) if rows else None
 
 
 def _user(row: Sequence[Any]) -> User:

@@ -16,6 +16,35 @@ RETURNING *
 -- A point read by the unique index: status polls are the most frequent call of all.
 SELECT * FROM tasks WHERE task_id = :task_id
 
+-- name: same_request
+-- What a request under this key became, and its fingerprint.
+SELECT idempotency_keys.request_sha256, tasks.*
+FROM idempotency_keys JOIN tasks ON tasks.task_id = idempotency_keys.task_id
+WHERE idempotency_keys.user_id = :user_id AND idempotency_keys.key = :key
+
+-- name: keep_request
+-- In the transaction of its enqueue.
+INSERT INTO idempotency_keys (user_id, key, request_sha256, task_id) VALUES (:user_id, :key, :request_sha256, :task_id)
+
+-- name: tasks_of
+-- Walks the user's part of one index backwards from the last place seen, so that a page costs the same wherever it is.
+-- Answers can be long and are not listed. The rank as in `position`.
+SELECT
+    place, task_id, user_id, tasks.status, filename, media_type, size, sha256, prompt, model, temperature, max_tokens,
+    detail, response_format, created_at, started_at, claimed_at, worked_seconds, ended_at, attempt, owner, crashes,
+    upstream_failures, not_before, stage, progress, pages_done, pages_total, NULL AS result, error, error_type,
+    iif(
+        status = 'waiting',
+        1 + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE bucket < tasks.place / 2048), 0) + (
+            SELECT count(*) FROM tasks AS others
+            WHERE others.place >= tasks.place / 2048 * 2048 AND others.place < tasks.place AND others.status = 'waiting'
+        ),
+        NULL
+    ) AS position
+FROM tasks INDEXED BY tasks_of_user
+WHERE user_id = :user_id AND place < :before AND (:status IS NULL OR status = :status)
+ORDER BY place DESC LIMIT :limit
+
 -- name: known
 -- The ids as one JSON array, so that any number of them is one statement.
 SELECT * FROM tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))
@@ -187,10 +216,11 @@ FROM (
 GROUP BY model, media_type
 
 -- name: depth
--- The sums for those that wait; those that run are few and have an index of their own.
+-- The sums for those that wait; those that run are few and have an index of their own, which is named since some
+-- planners would rather read a larger one.
 SELECT
     (SELECT coalesce(sum(tasks), 0) FROM backlog),
-    (SELECT count(*) FROM tasks WHERE status = 'running')
+    (SELECT count(*) FROM tasks INDEXED BY tasks_running WHERE status = 'running')
 
 -- name: expire
 -- In bounded bites: one removal of a day's tasks would hold every other write up.
@@ -233,17 +263,36 @@ ON CONFLICT DO NOTHING
 
 -- name: user_by_email
 -- The column compares without case.
-SELECT * FROM users WHERE email = :email
+SELECT user_id, email, name, role, active, created_at FROM users WHERE email = :email
 
 -- name: users
 -- rowid breaks ties of one instant.
-SELECT * FROM users ORDER BY created_at, rowid
+SELECT user_id, email, name, role, active, created_at FROM users ORDER BY created_at, rowid
+
+-- name: credentials
+-- A point read: it runs before every request that comes with a token.
+SELECT user_id, email, name, role, active, created_at, password, session_stamp FROM users
+WHERE user_id = :user_id AND active = 1
+
+-- name: set_password
+-- A trigger ends the sessions.
+UPDATE users SET password = :password WHERE user_id = :user_id
 
 -- name: add_key
 -- As add_user.
-INSERT INTO api_keys (key_id, user_id, name, prefix, sha256, created_at, last_used_at, revoked_at)
-VALUES (:key_id, :user_id, :name, :prefix, :sha256, :created_at, :last_used_at, :revoked_at)
+INSERT INTO api_keys (key_id, user_id, name, prefix, sha256, created_at, last_used_at, revoked_at, own)
+VALUES (:key_id, :user_id, :name, :prefix, :sha256, :created_at, :last_used_at, :revoked_at, :own)
 ON CONFLICT DO NOTHING
+
+-- name: own_key
+-- A unique index holds at most one.
+SELECT key_id, user_id, name, prefix, created_at, last_used_at, revoked_at FROM api_keys
+WHERE user_id = :user_id AND own = 1 AND revoked_at IS NULL
+
+-- name: revoke_own_key
+-- Before another one takes its place, in the same transaction.
+UPDATE api_keys SET revoked_at = :now WHERE user_id = :user_id AND own = 1 AND revoked_at IS NULL
+RETURNING key_id, user_id, name, prefix, created_at, last_used_at, revoked_at
 
 -- name: user_by_key
 -- Two point reads in one; it runs before every authenticated request.

@@ -153,10 +153,12 @@ PARAMETERS = {
     "owner": "server-1", "blocked_models": "[]", "now": 2e9, "task_id": "task-5", "place": 4000, "before": 4000,
     "ended_before": 1.0, "bite": 10, "attempt": 1, "result": "{}", "sha256": "0", "crash_limit": 3, "error": "e",
     "error_type": "t", "stage": "asking", "progress": 1.0,
+    "user_id": "user-1", "key": "k", "limit": 10, "status": None,
 }  # fmt: skip
 
 
 HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
+HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
 
 
 @pytest.mark.parametrize("name", [*HOT, "give_up", "requeue"])
@@ -164,6 +166,14 @@ def test_no_hot_statement_scans_a_table(schema: sqlite3.Connection, name: str) -
     for _, _, _, step in schema.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", PARAMETERS).fetchall():
         if step.startswith("SCAN") and any(table in step for table in ("tasks", "users", "api_keys", "pages", "parts")):
             assert "tasks_running" in step, step  # as long as what runs
+
+
+def test_a_page_of_a_list_costs_the_same_wherever_it_is(schema: sqlite3.Connection) -> None:
+    add(schema, 5000, user_id="user-1", status="failed", error="e", error_type="t", ended_at=1.0)
+    newest, oldest = (steps(schema, "tasks_of", before=before) for before in (5000, 50))
+    assert oldest < newest + 100
+    # Others' statuses are passed over within the index.
+    assert steps(schema, "tasks_of", before=5000, status="waiting") < 5000 * 12
 
 
 def steps(schema: sqlite3.Connection, name: str, **values: Any) -> int:

@@ -91,6 +91,10 @@ def for_users(handler: Handler) -> Handler:
 
 
 def _log_access(request: web.Request, status: int, seconds: float) -> None:
+    # Polls are most requests and say the least.
+    level = logging.DEBUG if status == 200 and request.method in ("GET", "HEAD") else logging.INFO
+    if not access.isEnabledFor(level):
+        return
     resource = request.match_info.route.resource
     user = request.get(USER)
     fields = {
@@ -102,6 +106,4 @@ def _log_access(request: web.Request, status: int, seconds: float) -> None:
         "client": request[CLIENT] or None,
         "user_id": user.user_id if user else None,
     }
-    # Polls are most requests and say the least.
-    level = logging.DEBUG if status == 200 and request.method in ("GET", "HEAD") else logging.INFO
     access.log(level, "request answered", extra={name: value for name, value in fields.items() if value is not None})

@@ -149,6 +149,8 @@ class _Reader:
                 yield self._paragraph(element, part)
             elif tag == "tbl":
                 yield self._table(element, part)
+            elif tag == "altChunk":
+                yield "[A part of the document in another format, which is not read.]\n\n"
             elif tag not in _LEFT_OUT:
                 yield from self._blocks(element, part)
 
@@ -218,7 +220,8 @@ class _Reader:
 
     def _picture(self, element: Any, part: Any) -> str:
         """The marks of the pictures in a drawing."""
-        marks = []
+        drawn = (item.get("uri", "").rpartition("/")[2] for item in element.iter(qn("a:graphicData")))
+        marks = [f"[A {kind} that is not shown here.]" for kind in drawn if kind in ("chart", "diagram")]
         titles = [item.get("descr") or "" for item in element.iter(qn("wp:docPr"))]
         for item in element.iter(qn("a:blip"), _IMAGE_DATA):
             relation = part.rels.get(item.get(qn("r:embed")) or item.get(qn("r:id")) or "")

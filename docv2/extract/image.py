@@ -43,12 +43,11 @@ def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator
         number, before = 0, None
         for index in sorted({round(step * (reach - 1) / (MAX_FRAMES - 1)) for step in range(MAX_FRAMES)}):
             try:
-                picture.seek(index)
-                frame = upright(picture)
-            except (DocumentError, EOFError):
+                frame = upright(picture, index)
+            except DocumentError:
                 if before is None:
                     raise
-                break  # The file ends within the animation; what came before it is whole.
+                break  # The animation is damaged from here on; what came before it is whole.
             if before is not None and ImageChops.difference(frame, before).getbbox() is None:
                 continue
             number, before = number + 1, frame
@@ -69,9 +68,11 @@ def open_picture(file: IO[bytes], formats: tuple[str, ...] = FORMATS) -> Image.I
         raise DocumentError("The picture is damaged.") from error
 
 
-def upright(picture: Image.Image) -> Image.Image:
+def upright(picture: Image.Image, frame: int = 0) -> Image.Image:
     """The picture as a person would see it, RGB, within the pixel budget. DocumentError where it is damaged."""
     try:
+        if frame:
+            picture.seek(frame)
         scale = fitting(*picture.size)
         picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))  # JPEG: decode no more.
         decoded = ImageOps.exif_transpose(picture)

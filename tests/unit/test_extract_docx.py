@@ -243,6 +243,16 @@ def test_a_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     assert "cannot be decoded" in found[1].page.reason
 
 
+def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+    drawing = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+    chart = '<a:graphicData uri="http://schemas.openxmlformats.org/drawingml/2006/chart"/>'
+    text = text_of(body(f"<w:p><w:r><w:drawing {drawing}>{chart}</w:drawing></w:r></w:p><w:altChunk/>"), tmp_path)
+    assert text.split("\n\n") == [
+        "[A chart that is not shown here.]",
+        "[A part of the document in another format, which is not read.]",
+    ]
+
+
 def test_an_empty_document_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="empty"):
         read(documents.docx([]), tmp_path)

@@ -140,6 +140,14 @@ def test_an_animation_that_is_cut_short_gives_what_is_there(tmp_path: Path) -> N
     assert 1 <= len(read(data[: len(data) // 2], tmp_path, "GIF")) < 6
 
 
+def test_an_animation_that_grows_beyond_all_bounds_gives_what_came_before(tmp_path: Path) -> None:
+    data = bytearray(documents.animated_gif(frames(2)))
+    at = data.rindex(b"\x2c")  # The second frame: its place and size follow.
+    data[at + 1 : at + 9] = struct.pack("<HHHH", 60_000, 60_000, 5000, 5000)
+    found = read(bytes(data), tmp_path, "GIF")
+    assert [page.page.reason for page in found] == ["Frame 1 of 2 of the animation."]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
 def test_damaged_pictures_are_an_error(kind: str, tmp_path: Path) -> None:
     whole = documents.encoded(documents.noisy_picture((200, 200)), kind)

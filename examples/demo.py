@@ -22,14 +22,15 @@ from docv2.commands.terminal import Screen, harmless, one_line
 HERE = Path(__file__).parent
 DOCV2 = Path(sys.executable).with_name("docv2")
 USER = "demo@example.org"
-QUESTIONS = {
-    "lease.pdf": "What is the monthly rent?",
-    "invoice.pdf": "What is the total amount due?",
-    "minutes.docx": "Who is responsible for the budget?",
-}
-"""Document of this folder: question."""
+DOCUMENTS = (
+    ("lease.pdf", "a PDF of six pages", "What is the monthly rent?"),
+    ("invoice.pdf", "a scanned page", "What is the total amount due?"),
+    ("minutes.docx", "a Word file", "Who is responsible for the budget?"),
+)
+"""Files of this folder, what they are, and what is asked of them."""
 
 START_SECONDS = 60
+ANSWER_SECONDS = 300
 STOP_SECONDS = 60
 LOG_LINES = 30
 WIDTH = 96
@@ -48,8 +49,9 @@ def main() -> int:
         with server(folder, log) as url:
             say("server", url)
             with Client(url, account(folder)) as client:
-                for name, question in QUESTIONS.items():
-                    ask(client, HERE / name, question)
+                for name, kind, question in DOCUMENTS:
+                    print(f"\n{bold(name)}, {kind}\n{bold(question)}")
+                    show(ask(client, HERE / name, question))
     except (DemoError, ClientError, OSError) as error:
         print(f"\n{bold('The demonstration failed:')} {one_line(str(error))}\n", file=sys.stderr)
         print(*log_tail(log), sep="\n", file=sys.stderr)
@@ -59,7 +61,7 @@ def main() -> int:
     print()
     say("database", f"sqlite3 -readonly {folder / 'docv2.db'} 'SELECT * FROM throughput'")
     say("log", str(log))
-    say("API", "docs/api.md")
+    say("API", str(HERE.parent / "docs" / "clients.md"))
     say("your turn", "make serve")
     return 0
 
@@ -122,9 +124,8 @@ def account(folder: Path) -> str:
     return command.stdout.strip()
 
 
-def ask(client: Client, document: Path, question: str) -> None:
-    """Send a document with its question and print the answer."""
-    print(f"\n{bold(document.name)}  {question}")
+def ask(client: Client, document: Path, question: str) -> Result:
+    """Send a document with its question; the answer, with a progress bar until it is there."""
     screen = Screen(sys.stderr)
 
     def on_upload(sent: int, total: int | None) -> None:
@@ -135,18 +136,19 @@ def ask(client: Client, document: Path, question: str) -> None:
 
     try:
         task = client.process(document, question, on_upload=on_upload)
-        result = client.wait(task.task_id, timeout=300, on_change=on_change)
+        return client.wait(task.task_id, timeout=ANSWER_SECONDS, on_change=on_change)
     except TaskFailed as error:
         raise DemoError(f"{document.name}: {error.detail}") from None
     finally:
         screen.clear()
-    show(result)
 
 
 def show(result: Result) -> None:
     """Print an answer and what must be known to read it."""
     for paragraph in harmless(result.content).splitlines():
-        print(textwrap.fill(paragraph, WIDTH, initial_indent="  ", subsequent_indent="  "))
+        numbered = re.match(r"\d+\. ", paragraph)
+        hanging = " " * (2 + (numbered.end() if numbered else 0))
+        print(textwrap.fill(paragraph, WIDTH, initial_indent="  ", subsequent_indent=hanging))
     for warning in result.warnings:
         print(textwrap.fill(f"! {one_line(warning)}", WIDTH, initial_indent="  ", subsequent_indent="    "))
 

@@ -31,8 +31,9 @@ INSERT INTO idempotency_keys (user_id, key, request_sha256, task_id) VALUES (:us
 -- Answers can be long and are not listed. The rank as in `position`.
 SELECT
     place, task_id, user_id, tasks.status, filename, media_type, size, sha256, prompt, model, temperature, max_tokens,
-    detail, response_format, created_at, started_at, claimed_at, worked_seconds, ended_at, attempt, owner, crashes,
-    upstream_failures, not_before, stage, progress, pages_done, pages_total, NULL AS result, error, error_type,
+    detail, response_format, estimated_wait, estimated_work, created_at, started_at, claimed_at, worked_seconds,
+    ended_at, attempt, owner, crashes, upstream_failures, not_before, stage, progress, pages_done, pages_total,
+    NULL AS result, error, error_type,
     iif(
         status = 'waiting',
         1 + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE bucket < tasks.place / 2048), 0) + (

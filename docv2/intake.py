@@ -1,31 +1,46 @@
-"""The use cases: submit a document, look at a task, cancel it. Whoever faces the caller calls only these."""
+"""The use cases: submit a document, look at tasks, cancel one. Whoever faces the caller calls only these."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import json
 import logging
 import re
+import sys
 import time
 import unicodedata
 import uuid
 from collections.abc import Coroutine, Mapping
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints
 
 from docv2.accounts.users import ADMIN
 from docv2.config import RuntimeConfig
-from docv2.errors import BadRequest, Cancelled, Conflict, DocV2Error, InvalidValue, NotFound, Unavailable
+from docv2.errors import Cancelled, Conflict, DocV2Error, NotFound, Unavailable
 from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.extract import sniff
 from docv2.llm.catalog import Catalog
 from docv2.llm.health import EndpointHealth
 from docv2.storage.base import Incoming, Storage
-from docv2.store.base import Store, User
+from docv2.store.base import Request, Store, User
 from docv2.tasks import NewTask, Task, TaskStatus
-from docv2.views import Accepted, CancelledTask, TaskView, Wait, accepted, memory_usage, view
+from docv2.validation import PLAIN_NUMBER, Input, checked
+from docv2.views import (
+    Accepted,
+    CancelledTask,
+    Standing,
+    TaskList,
+    TaskView,
+    Wait,
+    accepted,
+    memory_usage,
+    summary,
+    view,
+)
 from docv2.worker.gate import Gate, Level
 from docv2.worker.pool import Pool
 
@@ -37,6 +52,8 @@ TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 MAX_WAIT = 60.0
 """Seconds that a look at a task may wait for a change."""
+MAX_LISTED = 100
+"""Tasks on one page of a list."""
 MAX_FILENAME = 255
 MAX_TOKENS = 1_000_000
 """Beyond what any model writes; keeps the number within what every endpoint can read."""
@@ -46,26 +63,17 @@ _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 
 
 # -- what comes in ----------------------------------------------------------------------------------------------------
-def _plain_number(value: object) -> object:
-    """Python reads more as a number than people write: `1_000`, `Infinity`, digits of every script."""
-    if isinstance(value, str) and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value.strip(), re.ASCII):
-        raise PydanticCustomError("unreadable", "not a number")
-    return value
-
-
-class Question(BaseModel):
-    """What is asked of the document, as the fields of a form say it. The descriptions complete "must be …"."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Question(Input):
+    """What is asked of the document, as the fields of a form say it."""
 
     prompt: Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=5, max_length=4000, pattern=r"^[^\x00]*$")
     ] = Field(description="5 to 4000 characters of text")
     model: str | None = Field(None, description="the id of a listed model")
-    temperature: Annotated[float, BeforeValidator(_plain_number), Field(ge=0, le=2)] | None = Field(
+    temperature: Annotated[float, PLAIN_NUMBER, Field(ge=0, le=2)] | None = Field(
         None, description="a number from 0.0 to 2.0"
     )
-    max_tokens: Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=MAX_TOKENS)] | None = Field(
+    max_tokens: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=MAX_TOKENS)] | None = Field(
         None, description=f"a whole number from 1 to {MAX_TOKENS}"
     )
 
@@ -73,10 +81,37 @@ class Question(BaseModel):
 FIELD_BYTES: Mapping[str, int] = {"prompt": 20_000, "model": 1_000, "temperature": 100, "max_tokens": 100}
 """The fields beside the file with the most bytes each may hold; a prompt of 4000 characters has at most 16,000."""
 
-_NOT_ALLOWED = frozenset(
-    {"string_too_short", "string_too_long", "string_pattern_mismatch", "greater_than_equal", "less_than_equal"}
-)
-"""What pydantic calls values that can be read and are not allowed."""
+
+class Look(Input):
+    """How to look at a task."""
+
+    wait: Annotated[float, PLAIN_NUMBER, Field(ge=0, le=MAX_WAIT)] = Field(
+        0.0, description=f"a number of seconds from 0 to {MAX_WAIT:g}"
+    )
+
+
+class Listing(Input):
+    """Which tasks to list."""
+
+    status: Literal["pending", "queued", "processing", "completed", "failed"] | None = Field(
+        None, description="pending, queued, processing, completed or failed; the first two find all that wait"
+    )
+    limit: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=MAX_LISTED)] = Field(
+        20, description=f"a whole number from 1 to {MAX_LISTED}"
+    )
+    cursor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{11}$")] | None = Field(
+        None, description="the next_cursor of the page before"
+    )
+
+
+ROW_STATUS = {
+    "pending": TaskStatus.WAITING,
+    "queued": TaskStatus.WAITING,
+    "processing": TaskStatus.RUNNING,
+    "completed": TaskStatus.COMPLETED,
+    "failed": TaskStatus.FAILED,
+}
+"""Which of `pending` and `queued` a task is changes from one moment to the next, so either finds both."""
 
 
 class Upload(Protocol):
@@ -114,9 +149,10 @@ class Intake:
         self._estimate = estimate
 
     # -- submit -------------------------------------------------------------------------------------------------------
-    async def submit(self, user: User, upload: Upload) -> Accepted:
+    async def submit(self, user: User, upload: Upload, *, key: str | None = None) -> Accepted:
         """Take a document and a question; both are on disk when this returns, and on failure nothing is.
 
+        What was sent before under the same `key` becomes no second task, and Conflict where it is something else.
         Unavailable while no documents are taken; FileTooLarge as soon as the file passes the limit; UnsupportedType,
         BadRequest and InvalidValue for what cannot be used; DiskFull where there is no room.
         """
@@ -126,8 +162,11 @@ class Intake:
             question = read_question(fields)
             filename = display_name(sent_name)
             config = self._config.current
-            model = self._catalog.choose(question.model or "")
             received = await file.finish()
+            request = Request(key, _fingerprint(received.sha256, filename, question)) if key else None
+            if request and (before := await self._store.accepted(user.user_id, request)):
+                return await self._accepted(before, self._pool.free_slots())
+            model = self._catalog.choose(question.model or "")
             media_type = await asyncio.to_thread(sniff.check, received.path, filename)
             new = NewTask(
                 task_id=str(uuid.uuid4()),
@@ -141,7 +180,7 @@ class Intake:
                 temperature=config.temperature if question.temperature is None else question.temperature,
                 max_tokens=question.max_tokens or config.max_tokens,
             )
-            return await _to_the_end(self._accept(file, new))
+            return await _to_the_end(self._accept(file, new, request))
 
     def _check_open(self) -> None:
         if not self._config.current.enabled:
@@ -151,18 +190,24 @@ class Intake:
         if self._gate.level >= Level.CRITICAL:
             raise Unavailable("The server is short of memory", retry_after=30)
 
-    async def _accept(self, file: Incoming, new: NewTask) -> Accepted:
+    async def _accept(self, file: Incoming, new: NewTask, request: Request | None) -> Accepted:
         await file.keep(new.task_id)
         try:
-            task = await self._store.enqueue(new)
+            task = await self._store.enqueue(new, request)
         except BaseException:
             await self._storage.delete(new.task_id)
             raise
-        log.info("task accepted", extra={"task_id": task.task_id, "user_id": task.user_id, "bytes": task.size})
         free = self._pool.free_slots()
-        self._pool.wake()
+        if task.task_id == new.task_id:
+            log.info("task accepted", extra={"task_id": task.task_id, "user_id": task.user_id, "bytes": task.size})
+            self._pool.wake()
+        else:  # the same request came twice at once, and the other one was first
+            await self._storage.delete(new.task_id)
+        return await self._accepted(task, free)
+
+    async def _accepted(self, task: Task, free_slots: int) -> Accepted:
         try:
-            return accepted(task, await self._wait(task, free))
+            return accepted(task, await self._wait(task, free_slots) if task.status is TaskStatus.WAITING else None)
         except DocV2Error as error:
             # The task is accepted whatever else fails now; an error would make the client send it again.
             log.warning("cannot tell the position of task %s: %s", task.task_id, error)
@@ -199,19 +244,33 @@ class Intake:
         )
 
     async def _wait(self, task: Task, free_slots: int) -> Wait:
-        position = await self._store.position(task.place)
+        stands = self._standing(task, await self._store.position(task.place), free_slots)
+        return Wait(stands.position, stands.reason, stands.has_slot, seconds=await self._estimate.seconds(task))
+
+    def _standing(self, task: Task, position: int, free_slots: int) -> Standing:
         reason = self._waiting_reason(task)
-        return Wait(
-            position=position,
-            seconds=await self._estimate.seconds(task),
-            reason=reason,
-            has_slot=reason == "slots" and position <= free_slots,
-        )
+        return Standing(position, reason, has_slot=reason == "slots" and position <= free_slots)
 
     def _waiting_reason(self, task: Task) -> str:
         if task.not_before > time.time() or task.model in self._health.blocked_models():
             return "upstream"
         return "memory" if self._gate.level >= Level.HOLD else "slots"
+
+    async def tasks(self, user: User, listing: Listing) -> TaskList:
+        """One page of the user's own tasks, newest first."""
+        rows = await self._store.tasks_of(
+            user.user_id,
+            before=_place(listing.cursor) if listing.cursor else None,
+            limit=listing.limit + 1,  # one more tells whether there is a next page
+            status=ROW_STATUS[listing.status] if listing.status else None,
+        )
+        shown, free = rows[: listing.limit], self._pool.free_slots()
+        return TaskList(
+            tasks=tuple(
+                summary(task, self._standing(task, position, free) if position else None) for task, position in shown
+            ),
+            next_cursor=_cursor(shown[-1][0].place) if len(rows) > len(shown) else None,
+        )
 
     # -- cancel -------------------------------------------------------------------------------------------------------
     async def cancel(self, user: User, task_id: str) -> CancelledTask:
@@ -235,15 +294,22 @@ class Intake:
 def read_question(fields: Mapping[str, str]) -> Question:
     """The fields of a form, checked: BadRequest where one is missing or unreadable, InvalidValue where out of range."""
     given = {name: value for name, value in fields.items() if value.strip() or name == "prompt"}
-    try:
-        return Question.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = str(first["loc"][0])
-        if first["type"] == "missing":
-            raise BadRequest(f"The field {name} is missing") from None
-        kind = InvalidValue if first["type"] in _NOT_ALLOWED else BadRequest
-        raise kind(f"{name} must be {Question.model_fields[name].description}") from None
+    return checked(Question, given)
+
+
+def _fingerprint(sha256: str, filename: str, question: Question) -> str:
+    """The same for the same request, also from a docv2 that knows more fields."""
+    asked = question.model_dump(mode="json", exclude_unset=True)
+    return hashlib.sha256(json.dumps([sha256, filename, asked], sort_keys=True).encode()).hexdigest()
+
+
+def _cursor(place: int) -> str:
+    return base64.urlsafe_b64encode(place.to_bytes(8)).rstrip(b"=").decode()
+
+
+def _place(cursor: str) -> int:
+    """Whatever a caller makes up, it is a place in the list of its own tasks."""
+    return min(int.from_bytes(base64.urlsafe_b64decode(cursor + "=")), sys.maxsize)
 
 
 def display_name(sent: str) -> str:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from docv2.tasks import Result, Stage, Task
+from docv2.tasks import Result, Stage, Task, TaskStatus
 from docv2.worker.gate import Memory
 
 PENDING = "pending"
@@ -137,17 +137,55 @@ class CancelledTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class TaskSummary:
+    """A task as it is listed. What does not apply is None."""
+
+    task_id: str
+    status: str
+    progress: float
+    message: str
+    model: str
+    file_info: FileInfo
+    created_at: float
+    position: int | None = None
+    waiting_reason: str | None = None
+    stage: Stage | None = None
+    pages_done: int | None = None
+    pages_total: int | None = None
+    error: str | None = None
+    error_type: str | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    processing_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskList:
+    """One page of tasks, newest first."""
+
+    tasks: tuple[TaskSummary, ...]
+    next_cursor: str | None = None
+    """Of the next page; None on the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
     """Where a waiting task stands."""
 
     position: int
     """1 is next."""
-    seconds: float
-    """Until its end is expected."""
     reason: str
     """A key of WAITING_FOR."""
     has_slot: bool
     """Whether a slot is free for it, so that it starts within moments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Standing):
+    """Likewise, and how long it will take."""
+
+    seconds: float
+    """Until its end is expected."""
 
 
 WAITING_FOR = {
@@ -158,8 +196,8 @@ WAITING_FOR = {
 
 
 def accepted(task: Task, wait: Wait | None) -> Accepted:
-    """A task that was just accepted; `wait` is None where it could not be found out."""
-    starts = wait is not None and wait.has_slot
+    """A task that was accepted; `wait` where it waits, unless that could not be found out."""
+    starts = task.status is not TaskStatus.WAITING or (wait is not None and wait.has_slot)
     return Accepted(
         task_id=task.task_id,
         status=PROCESSING if starts else QUEUED,
@@ -173,27 +211,40 @@ def accepted(task: Task, wait: Wait | None) -> Accepted:
 
 def view(task: Task, memory: MemoryUsage, wait: Wait | None = None) -> TaskView:
     """The task as its owner sees it; `wait` where it waits."""
+    return TaskView(
+        **_common(task, wait),
+        memory_usage=memory,
+        estimated_time=math.ceil(wait.seconds) if wait else None,
+        result=_answer(task, task.result) if task.result else None,
+    )
+
+
+def summary(task: Task, stands: Standing | None) -> TaskSummary:
+    """The task as it is listed; `stands` where it waits."""
+    return TaskSummary(
+        **_common(task, stands), model=task.model, file_info=FileInfo(task.filename, task.size, task.media_type)
+    )
+
+
+def _common(task: Task, stands: Standing | None) -> dict[str, Any]:
     common: dict[str, Any] = {
         "task_id": task.task_id,
         "progress": round(task.progress, 1),
         "created_at": task.created_at,
-        "memory_usage": memory,
         "pages_done": task.pages_done if task.pages_total else None,
         "pages_total": task.pages_total,
         "started_at": task.started_at,
     }
     if task.ended:
-        return TaskView(**common, **_ended(task))
-    if wait is None:
-        return TaskView(**common, status=PROCESSING, message=_doing(task), stage=task.stage)
-    return TaskView(
-        **common,
-        status=PENDING if wait.has_slot else QUEUED,
-        message=WAITING_FOR[wait.reason],
-        position=wait.position,
-        estimated_time=math.ceil(wait.seconds),
-        waiting_reason=wait.reason,
-    )
+        return common | _ended(task)
+    if stands is None:
+        return common | {"status": PROCESSING, "message": _doing(task), "stage": task.stage}
+    return common | {
+        "status": PENDING if stands.has_slot else QUEUED,
+        "message": WAITING_FOR[stands.reason],
+        "position": stands.position,
+        "waiting_reason": stands.reason,
+    }
 
 
 def _doing(task: Task) -> str:
@@ -214,9 +265,9 @@ def _ended(task: Task) -> dict[str, Any]:
         "completed_at": task.ended_at,
         "processing_time": round(task.ended_at - (task.started_at or task.ended_at), 3),
     }
-    if task.result is None:
+    if task.status is TaskStatus.FAILED:
         return {**times, "message": "The task failed", "error": task.error, "error_type": task.error_type}
-    return {**times, "message": "The task is completed", "result": _answer(task, task.result)}
+    return {**times, "message": "The task is completed"}
 
 
 def _answer(task: Task, result: Result) -> Answer:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from docv2.store.base import User
+from docv2.store.base import Request, User
 from docv2.tasks import NewTask, Task
 from docv2.web import uploads
 from docv2.web.uploads import OVERHEAD, SLICE
@@ -215,14 +215,14 @@ async def test_a_client_that_goes_away_while_it_is_accepted_leaves_a_whole_task(
     committed, cancelled = asyncio.Event(), asyncio.Event()
     enqueue, submit = site.store.enqueue, site.services.intake.submit
 
-    async def commit_and_wait(new: NewTask) -> Task:
-        task = await enqueue(new)
+    async def commit_and_wait(new: NewTask, request: Request | None) -> Task:
+        task = await enqueue(new, request)
         committed.set()
         await cancelled.wait()
         return task
 
-    async def watched(user: User, upload: Any) -> Any:
-        work = asyncio.ensure_future(submit(user, upload))
+    async def watched(user: User, upload: Any, **more: Any) -> Any:
+        work = asyncio.ensure_future(submit(user, upload, **more))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:

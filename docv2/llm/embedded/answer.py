@@ -14,7 +14,8 @@ from docv2.llm.embedded import ocr, summary, tesseract, wording
 from docv2.llm.embedded.passages import Passage, passages
 from docv2.llm.embedded.search import best, search
 from docv2.llm.embedded.wording import Findings
-from docv2.llm.prompt import BYTES_PER_TOKEN, Fenced, FencedAnswer, FencedPage, read_fences
+from docv2.llm.plan import BYTES_PER_TOKEN
+from docv2.llm.prompt import Fenced, FencedAnswer, FencedPage, read_fences
 
 MODEL = "docv2-local-reader"
 
@@ -80,7 +81,7 @@ def answer(folder: str) -> Iterator[Event]:
         if not text:
             unread[page.number] = reason
         yield {"page": page.number}
-    content = _content(ask.document, read, unread)
+    content = _content(ask.document, read, unread).encode(errors="replace").decode()  # JSON may hold half a character.
     cut = content.encode()[: ask.max_tokens * BYTES_PER_TOKEN].decode(errors="ignore")
     seen = sum(len(text.encode()) for page, (_, text) in zip(ask.document.pages, read, strict=True) if page.picture)
     yield {
@@ -112,13 +113,20 @@ def _content(document: Fenced, read: Iterable[tuple[int, str]], unread: dict[int
 
 def _merged(request: str, answers: Iterable[FencedAnswer]) -> str:
     """The best quotes of all parts; a part in which nothing was found has none."""
-    parts = wording.merge(wording.parse(answer.text) for answer in answers)
     asks_summary = summary.wanted(request)
+    parts = wording.merge(_findings(request, answer) for answer in answers)
     by_score = sorted(parts.quotes, key=lambda quote: -quote.score)
     quotes = best(iter(by_score), summary.SENTENCES) if asks_summary else best(iter(by_score))
     if asks_summary:
         quotes.sort(key=parts.quotes.index)
     return wording.compose(Findings(quotes, parts.unread), summary=asks_summary)
+
+
+def _findings(request: str, answer: FencedAnswer) -> Findings:
+    """What an answer to a part says; one that another model wrote is searched like a page."""
+    if wording.NOTICE in answer.text:
+        return wording.parse(answer.text)
+    return Findings(search(request, list(passages(answer.first_page, answer.text))))
 
 
 def _look(engine: tesseract.Engine, page: FencedPage, kept: Path) -> tuple[str, str]:
@@ -173,8 +181,10 @@ def _is_message(message: object) -> bool:
 
 def _is_part(part: object) -> bool:
     match part:
-        case {"type": "text", "text": str()} | {"type": "image_url", "image_url": {"url": str()}}:
+        case {"type": "text", "text": str()}:
             return True
+        case {"type": "image_url", "image_url": {"url": str(url)}}:
+            return bool(url)
     return False
 
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 LONGEST_PASSAGE = 400
@@ -139,6 +140,7 @@ def words(text: str) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=100_000)
 def stem(word: str) -> str:
     """An English word without up to two endings: `deliveries`, `delivered` and `delivery` are `deliv`.
 

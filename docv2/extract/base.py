@@ -84,7 +84,7 @@ def picture_page(folder: Path, number: int, picture: Image.Image, reason: str, t
     part = target.with_suffix(".part")
     with part.open("wb") as file:
         picture.save(file, "JPEG", quality=JPEG_QUALITY)
-        _keep(file.fileno())
+        os.fsync(file.fileno())  # See is_whole.
     part.replace(target)
     return page
 
@@ -100,16 +100,8 @@ TEXT_ALONE = "It is a picture, and text alone was asked for."
 
 def _write(target: Path, data: bytes) -> None:
     part = target.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        _keep(file.fileno())
+    part.write_bytes(data)
     part.replace(target)
-
-
-def _keep(descriptor: int) -> None:
-    """Put a file on disk before it gets its name: one that is there after a power cut is then whole."""
-    os.fsync(descriptor)
 
 
 def fitting(width: float, height: float, scale: float = 1.0) -> float:
@@ -126,6 +118,21 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def clean(text: str) -> str:
     """Text that can be stored, shown and sent: one kind of line end, no control characters, no half characters."""
     return _SURROGATES.sub("\ufffd", _UNWANTED.sub("", _LINE_ENDS.sub("\n", text)))
+
+
+def is_whole(page: Page, folder: Path) -> bool:
+    """Whether what a page left in the folder is still there, and all of it: a power cut may have taken it.
+
+    A picture is on disk before it has its name, which costs little beside drawing it. For text it would cost more than
+    reading it did (0.5 to 10 ms as measured), and is not needed: its length is known, and it holds no NUL. Blocks.
+    """
+    try:
+        text = page.text_path(folder).read_text("utf-8") if page.has_text else ""
+    except (OSError, UnicodeDecodeError):
+        return False
+    if len(text) != (page.chars if page.has_text else 0) or "\0" in text:
+        return False
+    return not page.has_picture or page.picture_path(folder).is_file()
 
 
 # -- in the server ----------------------------------------------------------------------------------------------------

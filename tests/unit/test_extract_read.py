@@ -17,6 +17,7 @@ from docv2.errors import DocumentError, OverLimit, ParserDied, UnsupportedType
 from docv2.extract import base, sniff
 from docv2.sandbox import Sandbox
 from tests import documents, jobs
+from tests.reading import read_document
 
 MIB = 1024**2
 
@@ -116,6 +117,22 @@ async def test_a_document_of_such_pages_is_given_up(sandbox: Sandbox, tmp_path: 
 async def test_a_document_without_any_readable_page_is_an_error(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="No page of the document could be read"):
         await read(sandbox, documents.damaged_pages_pdf([None, None]), MediaType.PDF, tmp_path)
+
+
+def test_a_page_that_a_power_cut_took_is_noticed(tmp_path: Path) -> None:
+    data = documents.mixed_pdf(["Grüße", "", documents.page_picture("Scan")])
+    pages = [read.page for read in read_document(data, MediaType.PDF, tmp_path)]
+    assert all(base.is_whole(page, tmp_path) for page in pages)
+    text, blank, picture = pages
+    whole = text.text_path(tmp_path).read_bytes()
+    for left in (b"", whole[:3], whole[:-1], bytes(len(whole) - 2), bytes([*whole[:-1], 0])):
+        text.text_path(tmp_path).write_bytes(left)
+        assert not base.is_whole(text, tmp_path)
+    blank.text_path(tmp_path).unlink()
+    picture.picture_path(tmp_path).unlink()
+    assert not base.is_whole(blank, tmp_path)
+    assert not base.is_whole(picture, tmp_path)
+    assert base.is_whole(Page(1, PageSource.NONE, "damaged"), tmp_path)
 
 
 PAGE = {"number": 1, "source": "text", "reason": "", "chars": 1, "picture_width": 0, "picture_height": 0}

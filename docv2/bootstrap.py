@@ -18,6 +18,7 @@ from docv2.events import Changes
 from docv2.extract.base import READERS
 from docv2.intake import Intake
 from docv2.llm.catalog import Catalog, endpoints_of
+from docv2.llm.forms import FormCheck
 from docv2.llm.health import EndpointHealth
 from docv2.llm.learned import Learned
 from docv2.sandbox import Sandbox
@@ -84,7 +85,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sandbox = Sandbox(
             memory_limit=settings.parser_memory * 1024**2,
             step_seconds=runtime.current.timeout,
-            preload=sorted(set(READERS.values())),
+            preload=sorted({*READERS.values(), "docv2.llm.schema", "jsonschema"}),
         )
         await sandbox.start()
         stack.push_async_callback(sandbox.close)
@@ -116,6 +117,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         changes = Changes()
         stack.callback(changes.close)
         gate = Gate(warning=settings.memory_warning, hold=settings.memory_hold, critical=settings.memory_critical)
+        forms = FormCheck(sandbox)
         pipeline = Pipeline(
             store=store,
             storage=storage,
@@ -123,6 +125,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             sandbox=sandbox,
             catalog=catalog,
             health=health,
+            forms=forms,
             config=runtime,
             changes=changes,
         )

@@ -19,6 +19,7 @@
     │   │   └── OverLimit           -       processing_error    reading it takes more memory or time than allowed
     │   ├── ModelError              -       processing_error    the model's answer cannot be used
     │   │   ├── CannotSee           -       processing_error    the model takes no pictures
+    │   │   ├── UnfitAnswer         -       processing_error    the answer does not fit the form that was wanted
     │   │   └── ContextExceeded     -       processing_error    more than the model's context holds
     │   ├── OutOfTime               -       timeout_error
     │   ├── Crashed                 -       system_error        the server or a parser died too often
@@ -136,6 +137,8 @@ class TaskError(DocV2Error):
     """Ends a task as failed, with this message in its status."""
 
     error_type = "processing_error"
+    quotes: ClassVar[bool] = False
+    """Whether the message may hold words of the document, which are for its owner and for no log."""
 
 
 class DocumentError(TaskError):
@@ -152,6 +155,12 @@ class ModelError(TaskError):
 
 class CannotSee(ModelError):
     """The model refused a picture."""
+
+
+class UnfitAnswer(ModelError):
+    """The answer does not fit the form that was wanted."""
+
+    quotes = True
 
 
 class ContextExceeded(ModelError):

@@ -208,10 +208,11 @@ class Sandbox:
                 self._tell({"kill": run.number})
 
     async def run(
-        self, job: Job, /, *args: Any, owner: str, memory_limit: int | None = None
+        self, job: Job, /, *args: Any, owner: str, memory_limit: int | None = None, seconds: int | None = None
     ) -> AsyncGenerator[Any, None]:
         """Yield what `job(*args)` yields in a child process, checked for nothing but being JSON.
 
+        `memory_limit` and `seconds` (both CPU and wall time of a step) stand in for the limits of every child.
         Close the generator (contextlib.aclosing) to end the child early. Raises the job's own DocumentError, OverLimit
         where it takes more memory or time than allowed, DocumentError for any other exception of the job, which is
         logged, and ParserDied where the child ended without a word.
@@ -221,10 +222,11 @@ class Sandbox:
             args=list(args),
             look_ahead=self._look_ahead,
             memory=memory_limit or self._memory_limit,
-            cpu_seconds=self._cpu_seconds,
+            cpu_seconds=seconds or self._cpu_seconds,
             total_seconds=int(self._total_seconds) + 1,
             file_size=self._file_size,
         )
+        step_seconds = seconds or self._step_seconds
         run = await self._fork(owner, request["memory"])
         outcome = "stopped"
         try:
@@ -234,7 +236,7 @@ class Sandbox:
             while True:
                 began = time.monotonic()
                 try:
-                    async with asyncio.timeout(min(self._step_seconds, self._total_seconds - waited)):
+                    async with asyncio.timeout(min(step_seconds, self._total_seconds - waited)):
                         word, value = await self._hear(run)
                 except TimeoutError:
                     raise OverLimit("Reading the document takes longer than allowed.") from None

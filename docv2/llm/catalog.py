@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
+from docv2.documents import Page, PageSource
 from docv2.errors import CannotSee, DocV2Error, InvalidValue, ModelError, StartError, Unavailable, UpstreamUnavailable
 from docv2.llm.capabilities import Told, models_of, well_known
 from docv2.llm.client import Endpoint
 from docv2.llm.learned import Learned, Notes
+from docv2.llm.plan import BYTES_PER_TOKEN
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class Model:
     context: int
     """Tokens of request and answer together."""
     pictures_per_call: int
+    bytes_per_token: float = BYTES_PER_TOKEN
+    """Of UTF-8 text, as far as the endpoint has told by its counts."""
 
 
 def endpoints_of(urls: Sequence[str], keys: Sequence[str], learned: Learned) -> list[Endpoint]:
@@ -206,7 +210,21 @@ class Catalog:
             vision_known=known or facts.cannot_see,
             context=min(context, facts.context or context),
             pictures_per_call=min(pictures, facts.pictures or pictures),
+            bytes_per_token=self._learned.bytes_per_token(told.id),
         )
+
+
+def route(catalog: Catalog, model_id: str, pages: Sequence[Page]) -> Model:
+    """The model asked for, or one that sees where pages must be seen. Where none does, the text has to do.
+
+    Raises like Catalog.route.
+    """
+    try:
+        return catalog.route(model_id, needs_vision=any(page.source is PageSource.PICTURE for page in pages))
+    except CannotSee:
+        if not any(page.has_text for page in pages):
+            raise
+        return catalog.route(model_id, needs_vision=False)
 
 
 def _seeing(models: Sequence[Model]) -> list[Model]:

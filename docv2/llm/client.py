@@ -18,8 +18,9 @@ from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpx2Client, Omit, Req
 import docv2
 from docv2.errors import CannotSee, ContextExceeded, DocV2Error, UpstreamUnavailable
 from docv2.llm.failures import BodyTooLong, Complaint, complaint_of, error_of, error_of_transport, scrub
-from docv2.llm.learned import Facts, Learned, lesson, smaller
+from docv2.llm.learned import Facts, Learned, form_of, lesson, smaller, stated_context
 from docv2.llm.reply import Answer, Reply
+from docv2.tasks import JSONObject
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 600.0
 """Seconds without a byte after which a connection is given up. A model on a slow machine reads a long prompt in silence
 for minutes, so this only catches the dead; how long a task may take is its caller's to limit."""
-LESSONS = 4
+LESSONS = 6
 """Refused parameters that one question adapts to: one each."""
 FEWEST_TOKENS = 1 / 12
 """Tokens a byte of text below which an endpoint cannot have read all of it: text has 3 to 5 bytes a token."""
@@ -104,34 +105,39 @@ class Endpoint:
         *,
         temperature: float,
         max_tokens: int,
+        response_format: JSONObject | None = None,
         on_progress: Callable[[int], None] | None = None,
         task_id: str = "",
     ) -> Reply:
         """Ask a model and stream its answer; `on_progress` gets the number of characters so far.
 
-        Cancelling closes the connection. Raises UpstreamUnavailable where another try may help, else ModelError,
-        CannotSee or ContextExceeded; what these teach of the model is kept.
+        `response_format` is a wish: a model that does not take it is asked without. Cancelling closes the connection.
+        Raises UpstreamUnavailable where another try may help, else ModelError, CannotSee or ContextExceeded; what these
+        teach of the model is kept.
         """
         known = facts = self.learned.of(model)
-        size = _Size.of(messages)
+        form = form_of(response_format, facts)
+        size = _Size.of(messages, self.learned.bytes_per_token(model))
         for lessons_left in range(LESSONS, -1, -1):
-            payload = _payload(model, messages, temperature, max_tokens, facts)
+            payload = _payload(model, messages, temperature, max_tokens, form, facts)
             try:
                 reply = await self._attempt(payload, task_id, on_progress)
             except BROKEN as error:
                 raise self._broken(error) from None
             except openai.APIError as error:
                 complaint = complaint_of(error, self._secrets)
-                taught = lesson(complaint, facts) if lessons_left else None
+                taught = lesson(complaint, facts, form) if lessons_left else None
                 if taught is None:
                     raise await self._refused(model, complaint, size, max_tokens) from None
-                facts = taught
+                facts, form = taught
             except UpstreamUnavailable as error:
                 error.endpoint = self.name
                 raise
             else:
                 if facts != known:  # kept only now that it has helped
                     await self.learned.keep(model, facts)
+                if not size.pictures:
+                    await self.learned.counted(model, size.text_bytes, reply.prompt_tokens)
                 return replace(reply, notes=facts.notes(max_tokens) + size.notes(reply))
         raise AssertionError("the last attempt returns or raises")
 
@@ -189,6 +195,9 @@ class Endpoint:
             await self.learned.keep(model, replace(facts, cannot_see=True))
         elif isinstance(error, ContextExceeded):
             tokens = size.tokens + max_tokens
+            stated = stated_context(complaint)
+            if stated and stated >= tokens and not size.pictures and await self.learned.denser(model):
+                return error  # it holds what it says, and the text makes more tokens than we thought
             await self.learned.keep(model, smaller(facts, complaint, tokens=tokens, pictures=size.pictures))
         return error
 
@@ -211,9 +220,10 @@ class _Size:
 
     text_bytes: int
     pictures: int
+    bytes_per_token: float
 
     @classmethod
-    def of(cls, messages: Sequence[Message]) -> _Size:
+    def of(cls, messages: Sequence[Message], bytes_per_token: float) -> _Size:
         text = pictures = 0
         for message in messages:
             content = message["content"]
@@ -222,12 +232,12 @@ class _Size:
                     text += len(part["text"].encode("utf-8", "replace"))
                 else:
                     pictures += 1
-        return cls(text, pictures)
+        return cls(text, pictures, bytes_per_token)
 
     @property
     def tokens(self) -> int:
         """About how many the text makes; more rather than fewer."""
-        return self.text_bytes // 3
+        return int(self.text_bytes / self.bytes_per_token)
 
     def notes(self, reply: Reply) -> tuple[str, ...]:
         """A warning where the endpoint counts far fewer tokens than it was sent.
@@ -269,9 +279,16 @@ async def _bound(response: httpx2.Response) -> None:
 
 
 def _payload(
-    model: str, messages: Sequence[Message], temperature: float, max_tokens: int, facts: Facts
+    model: str,
+    messages: Sequence[Message],
+    temperature: float,
+    max_tokens: int,
+    form: JSONObject | None,
+    facts: Facts,
 ) -> dict[str, Any]:
     payload: dict[str, Any] = {"model": model, "messages": list(messages), "stream": True}
+    if form is not None:
+        payload["response_format"] = form
     if not facts.no_usage:
         payload["stream_options"] = {"include_usage": True}
     if not facts.no_temperature:

@@ -1,4 +1,8 @@
-"""What only a model's refusals taught: the parameters it does not take, pictures it cannot see, how much it holds."""
+"""What only experience taught of a model.
+
+Its refusals: the parameters it does not take, pictures it cannot see, how much it holds. Its counts: how many bytes of
+text make a token.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any, Protocol
 
 from docv2.errors import DocV2Error
 from docv2.llm.failures import Complaint
+from docv2.llm.plan import BYTES_PER_TOKEN
 from docv2.tasks import JSONObject
 
 log = logging.getLogger(__name__)
@@ -23,6 +28,18 @@ A_PICTURE = 3_000
 SMALLEST_CONTEXT = 1_000
 """Tokens; no refusal makes us believe in less."""
 
+TOKENS_NOTE = "tokens"
+FEWEST_BYTES, MOST_BYTES = 1.0, 4.5
+"""Bytes a token that are believed: symbols have about one, English prose in the newest vocabularies 4.6."""
+PLAUSIBLE_BYTES = 8.0
+"""More than that is a text that the endpoint cut, or no count at all."""
+COUNTED_FROM = 2_000
+"""Bytes of a request whose count tells something: in a short one the frame is most of it."""
+HEADROOM = 0.95
+"""Of what was counted is used: the next text may be denser."""
+NEWS = 0.03
+"""Changes by less are not written down."""
+
 UNSUPPORTED = re.compile(
     r"not (be )?(supported|permitted|allowed|recognized)|un(supported|known|recognized|expected)|extra|only the default"
 )
@@ -30,6 +47,10 @@ MOST_OUTPUT = re.compile(
     r"(?:supports at most|less than or equal to|maximum (?:value )?(?:of|is)|<=|max_tokens is \[1,) ?`?(\d{2,7})"
 )
 """OpenAI, Groq, others, DeepSeek."""
+
+ABOUT_FORM = re.compile(r"response_format|json_schema|json_object|structured.?output|guided|grammar")
+ABOUT_SCHEMA = re.compile(r"invalid.{0,9}schema|schema.{0,60}(invalid|not valid|malformed|too (large|deep|complex))")
+"""Words about a schema that this model does not take, as strict servers have them: another one may do."""
 
 STATED = re.compile(r"(?:context (?:length|size|window)(?: is| of)?(?: only)?|configured limit of|n_ctx) \(?(\d{3,8})")
 """OpenAI and vLLM, LM Studio, llama.cpp."""
@@ -62,6 +83,9 @@ class Facts:
     """It wants that name instead of `max_tokens`."""
     max_output: int | None = None
     """The largest `max_tokens` it takes."""
+    no_json_schema: bool = False
+    no_json_object: bool = False
+    """Forms of `response_format` that it does not take."""
 
     def notes(self, max_tokens: int) -> tuple[str, ...]:
         """What whoever reads the answer must know of how the model was asked."""
@@ -73,30 +97,52 @@ class Facts:
         return tuple(said)
 
 
-def lesson(complaint: Complaint, facts: Facts) -> Facts | None:
-    """How to ask again after a parameter was refused; None where the complaint is about something else."""
+def lesson(
+    complaint: Complaint, facts: Facts, form: JSONObject | None = None
+) -> tuple[Facts, JSONObject | None] | None:
+    """How to ask again after a parameter was refused, `response_format` (here `form`) included.
+
+    None where the complaint is about something else.
+    """
     text = complaint.text
+    if form is not None and 400 <= complaint.status <= 501 and ABOUT_FORM.search(text):
+        if form["type"] == "json_object":
+            return replace(facts, no_json_object=True), None
+        taught = facts if ABOUT_SCHEMA.search(text) else replace(facts, no_json_schema=True)
+        return taught, form_of({"type": "json_object"}, facts)
     if complaint.status not in (400, 422):
         return None
     if not facts.no_usage and re.search(r"stream_options|include_usage", text):
-        return replace(facts, no_usage=True)
+        return replace(facts, no_usage=True), form
     if re.search(r"max_tokens|max_completion_tokens|completion tokens", text):
         most = MOST_OUTPUT.search(text)
         if most and facts.max_output is None:
-            return replace(facts, max_output=int(most[1]))
+            return replace(facts, max_output=int(most[1])), form
         if UNSUPPORTED.search(text):
-            return replace(facts, max_completion_tokens=not facts.max_completion_tokens)
+            return replace(facts, max_completion_tokens=not facts.max_completion_tokens), form
     if not facts.no_temperature and "temperature" in text and UNSUPPORTED.search(text):
-        return replace(facts, no_temperature=True)
+        return replace(facts, no_temperature=True), form
     return None
+
+
+def form_of(wanted: JSONObject | None, facts: Facts) -> JSONObject | None:
+    """The `response_format` to ask with: as wanted, else that of any JSON, else none."""
+    if wanted is None or (wanted["type"] == "json_schema" and not facts.no_json_schema):
+        return wanted
+    return None if facts.no_json_object else {"type": "json_object"}
+
+
+def stated_context(complaint: Complaint) -> int | None:
+    """The context in tokens that a refusal names."""
+    said = STATED.search(complaint.text)
+    return int(said[1]) if said else None
 
 
 def smaller(facts: Facts, complaint: Complaint, *, tokens: int, pictures: int) -> Facts:
     """Facts after a request of about so many tokens and pictures was too large for the model."""
     if most := re.search(r"at most (\d{1,4}) image", complaint.text):
         return replace(facts, pictures=max(1, min(int(most[1]), pictures - 1)))
-    said = STATED.search(complaint.text)
-    stated = int(said[1]) if said else None
+    stated = stated_context(complaint)
     if pictures > 1:
         return replace(facts, pictures=pictures // 2, context=stated or facts.context)
     tokens += pictures * A_PICTURE
@@ -113,6 +159,8 @@ class Learned:
         self._store = store
         self._clock = clock
         self._facts: dict[str, tuple[Facts, float]] = {}
+        self._bytes_per_token: dict[str, float] = {}
+        self._written: dict[str, float] = {}
 
     async def load(self) -> None:
         """Take up what earlier runs learned."""
@@ -122,6 +170,8 @@ class Learned:
         for model, value in (await self._store.notes(NOTE)).items():
             facts: dict[str, Any] = {name: item for name, item in value.items() if name in known}
             self._facts[model] = (Facts(**facts), float(value.get("learned_at", 0.0)))
+        for model, value in (await self._store.notes(TOKENS_NOTE)).items():
+            self._bytes_per_token[model] = self._written[model] = float(value["bytes_per_token"])
 
     def of(self, model: str) -> Facts:
         """What holds for a model now."""
@@ -134,8 +184,37 @@ class Learned:
             return
         now = self._clock()
         self._facts[model] = (facts, now)
-        if self._store is not None:
-            try:
-                await self._store.save_note(NOTE, model, {**asdict(facts), "learned_at": now})
-            except DocV2Error as error:  # the answer that taught it is worth more
-                log.warning("what %s taught is not kept: %s", model, error)
+        await self._save(NOTE, model, {**asdict(facts), "learned_at": now})
+
+    # -- tokens -------------------------------------------------------------------------------------------------------
+    def bytes_per_token(self, model: str) -> float:
+        """Bytes of UTF-8 text that make a token of this model."""
+        return self._bytes_per_token.get(model, BYTES_PER_TOKEN)
+
+    async def counted(self, model: str, text_bytes: int, tokens: int) -> None:
+        """Take up how many tokens an endpoint counted in a text: at once where they are more, slowly where fewer."""
+        if text_bytes < COUNTED_FROM or not FEWEST_BYTES <= text_bytes / max(tokens, 1) <= PLAUSIBLE_BYTES:
+            return
+        known, told = self.bytes_per_token(model), text_bytes / tokens * HEADROOM
+        await self._believe(model, told if told < known else known + (told - known) / 5)
+
+    async def denser(self, model: str) -> bool:
+        """Believe in a quarter more tokens, as a text did not fit that should have; False where that cannot be."""
+        known = self.bytes_per_token(model)
+        await self._believe(model, known * 3 / 4)
+        return self.bytes_per_token(model) < known
+
+    async def _believe(self, model: str, value: float) -> None:
+        value = min(max(value, FEWEST_BYTES), MOST_BYTES)
+        self._bytes_per_token[model] = value
+        if abs(value / self._written.get(model, BYTES_PER_TOKEN) - 1) > NEWS:
+            self._written[model] = value
+            await self._save(TOKENS_NOTE, model, {"bytes_per_token": round(value, 3)})
+
+    async def _save(self, kind: str, model: str, value: JSONObject) -> None:
+        if self._store is None:
+            return
+        try:
+            await self._store.save_note(kind, model, value)
+        except DocV2Error as error:  # the answer that taught it is worth more
+            log.warning("what %s taught is not kept: %s", model, error)

@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from docv2.documents import Page, PageSource
-from docv2.errors import ClaimLost, DocV2Error, ModelError, TaskError
+from docv2.documents import Page, PageSource, PageUse
+from docv2.errors import ClaimLost, Crashed, DocV2Error, ModelError, ParserDied, TaskError, UnfitAnswer
 from docv2.events import Changes
-from docv2.llm import prompt
+from docv2.llm import plan, prompt
 from docv2.llm.catalog import Model
 from docv2.llm.client import Endpoint, Message
+from docv2.llm.forms import FormCheck, bare, schema_text
 from docv2.llm.health import EndpointHealth
-from docv2.llm.prompt import Excerpt
+from docv2.llm.plan import Excerpt
+from docv2.llm.prompt import Rejected
 from docv2.store.base import Store
 from docv2.tasks import Part, Result, Stage, Task
+from docv2.worker import outcome
 from docv2.worker.clock import StepClock
+from docv2.worker.meter import Meter
+from docv2.worker.turns import Turns
 
 READING_SHARE = 30.0
 ASKING_SHARE = 65.0
 """Percent of a task's progress that reading and asking make up; combining has the rest."""
 
-PARTS_AT_ONCE = 4
-"""Model calls of one task under way at a time, so that one long document does not take an endpoint for itself."""
-
 REPORT_SECONDS = 1.0
 """Progress within a step is written at most this often."""
 
-HALFWAY_CHARACTERS = 2000
-"""Of a streamed answer, whose length nobody knows: at this many it counts as half done."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Means:
+    """What all tasks are asked with."""
+
+    store: Store
+    changes: Changes
+    health: EndpointHealth
+    turns: Turns
+    forms: FormCheck
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One call that is to be made."""
+
+    part: Part
+    """As it will be kept, still without its answer."""
+    messages: Callable[[], Awaitable[list[Message]]]
+    """Made when it is its turn: they hold pictures."""
+    is_last: bool
+    """Whether its answer is the one that the caller gets."""
+    excerpts: Sequence[Excerpt] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,100 +64,166 @@ class Asking:
 
     task: Task
     pages: Sequence[Page]
+    sizes: dict[int, int]
+    """UTF-8 bytes of the pages' texts, by number."""
     folder: Path
     model: Model
     endpoint: Endpoint
-    health: EndpointHealth
-    store: Store
-    changes: Changes
     clock: StepClock
+    means: Means
 
     async def run(self) -> Result:
-        """Ask about every page that no kept answer covers, then combine the answers into one."""
-        kept = await self.store.parts(self.task.task_id)
-        parts = await self._ask_pages([part for part in kept if part.level == 0])
-        used = list(parts)
-        level = 0
-        while len(parts) > 1:
-            level += 1
-            parts = await self._combine(level, parts, [part for part in kept if part.level == level])
-            used += parts
-        return self._result(parts[0], used)
+        """Ask about all that no kept answer covers, then combine the answers into one."""
+        async with self.means.turns.asking(self.endpoint.name, self.task.task_id):
+            kept = await self.means.store.parts(self.task.task_id)
+            parts = await self._ask_pages([part for part in kept if part.level == 0])
+            used, below = list(parts), list[Part]()
+            level = 0
+            while len(parts) > 1:
+                below, level = parts, level + 1
+                parts = await self._combine(level, below, [part for part in kept if part.level == level])
+                if level > 1 and len(parts) >= len(below):
+                    raise ModelError("The answers to the parts cannot be combined: the model's answers are too long")
+                used += [part for part in parts if part not in used]
+            final = parts[0]
+            if self.task.response_format is not None:
+                used.remove(final)
+                final = await self._in_form(final, below, [part for part in kept if part.level == level + 1])
+                used.append(final)
+        answered = await self.means.store.parts(self.task.task_id)
+        return outcome.result(self.task, final, used, answered, await self.means.store.ledger(self.task.task_id))
 
+    @property
+    def _request(self) -> plan.Request:
+        return plan.Request(self.task.prompt, self.task.max_tokens, schema_text(self.task.response_format))
+
+    # -- parts --------------------------------------------------------------------------------------------------------
     async def _ask_pages(self, kept: Sequence[Part]) -> list[Part]:
-        covered = {
-            number for part in kept if ":" not in part.scope for number in range(part.first_page, part.last_page + 1)
-        }
-        left = [page for page in self.pages if page.number not in covered]
-        sizes = await prompt.text_sizes(left, self.folder)
-        groups = prompt.plan(left, sizes, self.model, self.task.prompt, self.task.max_tokens)
-        parts = {part.scope: part for part in kept if ":" not in part.scope}
-        again = {part.scope: part for part in kept if ":" in part.scope}
-        new: list[tuple[str, list[Excerpt]]] = []
-        for group in groups:
-            scope = _scope(group)
-            if scope in again:
-                parts[scope] = again[scope]
-            else:
-                new.append((scope, group))
-        count = len(parts) + len(new)
+        runs = plan.remaining(self.pages, self.sizes, kept)
+        groups = plan.plan(runs, self.sizes, self.model, self._request)
+        count = len(kept) + len(groups)
         if not count:
             raise ModelError("The document has only pictures, and no model that can see is available")
-        order = sorted([*(part.first_page for part in parts.values()), *(group[0].page.number for _, group in new)])
-        meter = _Meter(Stage.ASKING, READING_SHARE, ASKING_SHARE, done=len(parts), of=count)
-        jobs = [
-            partial(self._ask_group, meter, scope, group, order.index(group[0].page.number) + 1, count)
-            for scope, group in new
+        new = [self._about(group) for group in groups]
+        places = {place: number for number, place in enumerate(sorted(map(_place, [*kept, *new])), 1)}
+        meter = Meter(Stage.ASKING, READING_SHARE, ASKING_SHARE, done=len(kept), of=count)
+        questions = [
+            _Question(part, partial(self._part_messages, group, places[_place(part)], count), count == 1, group)
+            for part, group in zip(new, groups, strict=True)
         ]
-        for part in await self._all(meter, jobs):
-            parts[part.scope] = part
-        return sorted(parts.values(), key=lambda part: part.first_page)
+        return sorted([*kept, *await self._all(meter, questions)], key=_place)
 
-    async def _ask_group(self, meter: _Meter, scope: str, group: list[Excerpt], number: int, of: int) -> Part:
-        limit = prompt.whole_answer if of == 1 else prompt.part_answer
-        messages = await prompt.part_messages(self.task.prompt, group, self.folder, self.model, number=number, of=of)
-        numbers = [excerpt.page.number for excerpt in group]
-        unanswered = self._unanswered(0, scope, numbers[0], numbers[-1])
-        return await self._call(meter, unanswered, messages, limit(self.model, self.task.max_tokens))
-
-    async def _combine(self, level: int, parts: Sequence[Part], kept: Sequence[Part]) -> list[Part]:
-        groups = prompt.plan_combine(parts, self.model, self.task.prompt, self.task.max_tokens)
-        done = {part.scope: part for part in kept}
-        unread = [page.number for page in self.pages if not self._usable(page)]
-        meter = _Meter(
-            Stage.COMBINING, READING_SHARE + ASKING_SHARE, 100 - READING_SHARE - ASKING_SHARE, of=len(groups)
+    def _about(self, group: Sequence[Excerpt]) -> Part:
+        first, last = group[0], group[-1]
+        return replace(
+            self._unanswered(0, plan.scope_of(group), first.page.number, last.page.number),
+            first_byte=first.start,
+            last_byte=last.end,
         )
-        jobs: list[Callable[[], Awaitable[Part]]] = []
-        combined: dict[str, Part] = {}
-        for group in groups:
-            scope = f"{group[0].scope}..{group[-1].scope}"
-            if scope in done:
-                combined[scope] = done[scope]
-                continue
-            messages = prompt.combine_messages(self.task.prompt, group, unread)
-            unanswered = self._unanswered(level, scope, group[0].first_page, group[-1].last_page)
-            limit = prompt.whole_answer if len(groups) == 1 else prompt.part_answer
-            jobs.append(partial(self._call, meter, unanswered, messages, limit(self.model, self.task.max_tokens)))
-        for part in await self._all(meter, jobs):
-            combined[part.scope] = part
-        return sorted(combined.values(), key=lambda part: part.first_page)
 
+    async def _part_messages(self, group: Sequence[Excerpt], number: int, of: int) -> list[Message]:
+        form = self._request.form if of == 1 else ""
+        return await prompt.part_messages(
+            self.task.prompt, group, self.folder, self.model, number=number, of=of, form=form
+        )
+
+    # -- combining ----------------------------------------------------------------------------------------------------
+    async def _combine(self, level: int, below: Sequence[Part], kept: Sequence[Part]) -> list[Part]:
+        """One round. What an answer of this round covers already is left out; the rest is grouped anew."""
+        done, runs = _covered(below, kept)
+        groups = [group for run in runs for group in plan.plan_combine(run, self.model, self._request)]
+        known = {part.scope: part for part in kept}
+        is_last = not done and len(groups) == 1
+        questions = []
+        for group in groups:
+            scope = plan.joint_scope(group)
+            if len(group) == 1 and not is_last:
+                done.append(group[0])  # left over: the next round has others to go with it
+            elif scope in known:
+                done.append(known[scope])
+            else:
+                questions.append(self._joining(level, scope, group, is_last))
+        share = 100 - READING_SHARE - ASKING_SHARE
+        meter = Meter(Stage.COMBINING, READING_SHARE + ASKING_SHARE, share, of=max(1, len(questions)))
+        return sorted([*done, *await self._all(meter, questions)], key=_place)
+
+    def _joining(self, level: int, scope: str, group: Sequence[Part], is_last: bool) -> _Question:
+        first, last = group[0], group[-1]
+        part = self._unanswered(level, scope, first.first_page, last.last_page)
+        part = replace(part, first_byte=first.first_byte, last_byte=last.last_byte)
+        return _Question(part, partial(self._joining_messages, group, is_last=is_last), is_last)
+
+    async def _joining_messages(
+        self, group: Sequence[Part], *, is_last: bool, rejected: Rejected | None = None
+    ) -> list[Message]:
+        unread = [page.number for page in self.pages if plan.used_of(page, self.model) is PageSource.NONE]
+        form = self._request.form if is_last else ""
+        return prompt.combine_messages(self.task.prompt, group, unread, last=is_last, form=form, rejected=rejected)
+
+    # -- the form -----------------------------------------------------------------------------------------------------
+    async def _in_form(self, final: Part, below: Sequence[Part], kept: Sequence[Part]) -> Part:
+        """The final answer where it fits the form that is wanted, else what one more try gives, else UnfitAnswer."""
+        final = replace(final, content=bare(final.content))
+        misfit = await self._misfit(final)
+        if not misfit:
+            return final
+        second = next((part for part in kept if part.scope == final.scope), None)
+        if second is None:
+            part = self._unanswered(final.level + 1, final.scope, final.first_page, final.last_page)
+            rejected = Rejected(final.content, misfit)
+            question = _Question(part, partial(self._second_messages, final, below, rejected), is_last=True)
+            [second] = await self._all(Meter(Stage.COMBINING, 99.0, 1.0, of=1), [question])
+        second = replace(second, content=bare(second.content))
+        if misfit := await self._misfit(second):
+            raise UnfitAnswer(f"The model's answer does not fit response_format, at a second try either: {misfit}")
+        return second
+
+    async def _second_messages(self, final: Part, below: Sequence[Part], rejected: Rejected) -> list[Message]:
+        """The last question once more, with the answer that did not fit; that alone where the rest no longer fits."""
+        if below:
+            groups = plan.plan_combine(below, self.model, self._request)
+            return await self._joining_messages(
+                groups[0] if len(groups) == 1 else [final], is_last=True, rejected=rejected
+            )
+        parts = plan.plan([[Excerpt(page) for page in self.pages]], self.sizes, self.model, self._request)
+        if len(parts) > 1:
+            return await self._joining_messages([final], is_last=True, rejected=rejected)
+        form = self._request.form
+        return await prompt.part_messages(
+            self.task.prompt, parts[0], self.folder, self.model, form=form, rejected=rejected
+        )
+
+    async def _misfit(self, answer: Part) -> str:
+        assert self.task.response_format is not None
+        try:
+            return await self.means.forms.misfit(
+                self.task.response_format, answer.content, self.folder, owner=self.task.task_id
+            )
+        except ParserDied as error:
+            raise Crashed("The program that checks the form of answers died") from error
+
+    # -- calls --------------------------------------------------------------------------------------------------------
     def _unanswered(self, level: int, scope: str, first_page: int, last_page: int) -> Part:
         return Part(level, scope, first_page, last_page, self.model.id, content="", finish_reason="")
 
-    async def _call(self, meter: _Meter, unanswered: Part, messages: list[Message], max_tokens: int) -> Part:
+    async def _call(self, meter: Meter, question: _Question) -> Part:
         """One call; its answer is kept before anyone uses it."""
+        part, task, store = question.part, self.task, self.means.store
+        limit = plan.whole_answer if question.is_last else plan.part_answer
+        if question.excerpts:
+            await store.count_call(task.claim, part.first_page, part.last_page)
         reply = await self.endpoint.ask(
             self.model.id,
-            messages,
-            temperature=self.task.temperature,
-            max_tokens=max_tokens,
-            on_progress=partial(meter.streamed, unanswered.scope),
-            task_id=self.task.task_id,
+            await question.messages(),
+            temperature=task.temperature,
+            max_tokens=limit(self.model, task.max_tokens),
+            response_format=task.response_format if question.is_last else None,
+            on_progress=partial(meter.streamed, part.scope),
+            task_id=task.task_id,
         )
-        self.health.succeeded(self.model)
+        self.means.health.succeeded(self.model)
         part = replace(
-            unanswered,
+            part,
             content=reply.content,
             finish_reason=reply.finish_reason,
             prompt_tokens=reply.prompt_tokens,
@@ -142,40 +231,48 @@ class Asking:
             notes=reply.notes,
         )
         meter.finished(part.scope)
-        await self.store.save_part(self.task.claim, part, stage=meter.stage, progress=meter.percent)
+        uses = self._uses(question.excerpts, reply.prompt_tokens)
+        await store.save_part(task.claim, part, stage=meter.stage, progress=meter.percent, uses=uses)
         self.clock.step()
-        self.changes.announce(self.task.task_id)
+        self.means.changes.announce(task.task_id)
         return part
 
-    async def _all(self, meter: _Meter, jobs: Sequence[Callable[[], Awaitable[Part]]]) -> list[Part]:
-        """Run the calls, several at once. After a failure none starts, but those under way may end: they are paid."""
-        slots = asyncio.Semaphore(PARTS_AT_ONCE)
+    def _uses(self, excerpts: Sequence[Excerpt], tokens: int) -> list[PageUse]:
+        """What the model was given of each page; of the tokens it counted, each page has a share by its estimate."""
+        costs = [plan.cost(excerpt, self.sizes, self.model) for excerpt in excerpts]
+        return [
+            PageUse(excerpt.page.number, plan.used_of(excerpt.page, self.model), tokens * cost // sum(costs))
+            for excerpt, cost in zip(excerpts, costs, strict=True)
+        ]
+
+    async def _all(self, meter: Meter, questions: Sequence[_Question]) -> list[Part]:
+        """Ask, several at once. After a failure no call starts, but those under way may end: they are paid."""
         failures: list[DocV2Error] = []
 
-        async def one(job: Callable[[], Awaitable[Part]]) -> Part | None:
-            async with slots:
+        async def one(question: _Question) -> Part | None:
+            async with self.means.turns.call(self.endpoint.name, self.task.task_id):
                 if failures:
                     return None
                 try:
-                    return await job()
+                    return await self._call(meter, question)
                 except DocV2Error as error:
                     failures.append(error)
                     return None
 
         async with self._reporting(meter), asyncio.TaskGroup() as group:
-            running = [group.create_task(one(job)) for job in jobs]
+            running = [group.create_task(one(question)) for question in questions]
         if failures:
             raise min(failures, key=lambda error: (not isinstance(error, ClaimLost), not isinstance(error, TaskError)))
         return [part for part in (task.result() for task in running) if part is not None]
 
     @asynccontextmanager
-    async def _reporting(self, meter: _Meter) -> AsyncIterator[None]:
+    async def _reporting(self, meter: Meter) -> AsyncIterator[None]:
         """Write progress as it moves, at most once a second."""
 
         async def report() -> None:
             while True:
-                await self.store.report(self.task.claim, stage=meter.stage, progress=meter.percent)
-                self.changes.announce(self.task.task_id)
+                await self.means.store.report(self.task.claim, stage=meter.stage, progress=meter.percent)
+                self.means.changes.announce(self.task.task_id)
                 await asyncio.sleep(REPORT_SECONDS)
                 meter.moved.clear()
                 await meter.moved.wait()
@@ -188,82 +285,31 @@ class Asking:
             # A claim lost here is met again by the next write that matters.
             await asyncio.wait([reporter])
 
-    def _usable(self, page: Page) -> bool:
-        return page.has_text or (page.has_picture and self.model.vision)
 
-    def _result(self, final: Part, used: Sequence[Part]) -> Result:
-        return Result(
-            content=final.content,
-            model_used=self.model.id,
-            finish_reason=final.finish_reason,
-            warnings=tuple(self._warnings(final, used)),
-            temperature=self.task.temperature,
-            max_tokens=self.task.max_tokens,
-            prompt_tokens=sum(part.prompt_tokens for part in used),
-            completion_tokens=sum(part.completion_tokens for part in used),
-        )
-
-    def _warnings(self, final: Part, used: Sequence[Part]) -> Iterable[str]:
-        reasons: dict[str, list[int]] = {}
-        for page in self.pages:
-            if page.source is PageSource.NONE:
-                reasons.setdefault(page.reason, []).append(page.number)
-        for reason, numbers in reasons.items():
-            yield f"{page_list(numbers)} could not be used: {reason}"
-        if unseen := [page.number for page in self.pages if page.has_picture and not self._usable(page)]:
-            yield f"{page_list(unseen)} could not be used: no model that can see was available"
-        for part in used:
-            if part.finish_reason == "length":
-                which = "The answer" if part is final else f"The answer for pages {part.first_page} to {part.last_page}"
-                yield f"{which} was cut short at the limit of tokens (finish_reason: length)"
-        yield from dict.fromkeys(note for part in used for note in part.notes)
+async def text_sizes(pages: Sequence[Page], folder: Path) -> dict[int, int]:
+    """UTF-8 bytes of the pages' texts, by number."""
+    return await asyncio.to_thread(
+        lambda: {page.number: page.text_path(folder).stat().st_size for page in pages if page.has_text}
+    )
 
 
-class _Meter:
-    """How far the calls of one stage are."""
-
-    def __init__(self, stage: Stage, start: float, share: float, *, done: int = 0, of: int) -> None:
-        self.stage = stage
-        self.moved = asyncio.Event()
-        self._start = start
-        self._share = share
-        self._done = done
-        self._of = of
-        self._under_way: dict[str, float] = {}
-
-    @property
-    def percent(self) -> float:
-        """Of the whole task."""
-        return self._start + self._share * (self._done + sum(self._under_way.values())) / self._of
-
-    def streamed(self, scope: str, characters: int) -> None:
-        """An answer has grown to so many characters."""
-        self._under_way[scope] = characters / (characters + HALFWAY_CHARACTERS)
-        self.moved.set()
-
-    def finished(self, scope: str) -> None:
-        """An answer is complete."""
-        self._under_way.pop(scope, None)
-        self._done += 1
+def _place(part: Part) -> tuple[int, int]:
+    """Where in the document it begins."""
+    return part.first_page, part.first_byte
 
 
-def _scope(group: Sequence[Excerpt]) -> str:
-    """What a part covers, in a word that names the same excerpts in every plan."""
-
-    def label(excerpt: Excerpt) -> str:
-        piece = f":{excerpt.piece + 1}/{excerpt.pieces}" if excerpt.pieces > 1 else ""
-        return f"{excerpt.page.number}{piece}"
-
-    return f"{label(group[0])}-{label(group[-1])}"
-
-
-def page_list(numbers: Sequence[int]) -> str:
-    """Page numbers as a person writes them: `Page 3`, `Pages 1 to 3, 7`."""
-    runs: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    shown = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)
-    return f"Page {shown}" if len(numbers) == 1 else f"Pages {shown}"
+def _covered(below: Sequence[Part], kept: Sequence[Part]) -> tuple[list[Part], list[list[Part]]]:
+    """Kept answers that each cover a run of the answers below, and the runs that none covers."""
+    begins = {part.scope.split("-")[0]: at for at, part in enumerate(below)}
+    ends = {part.scope.split("-")[1]: at for at, part in enumerate(below)}
+    done: list[Part] = []
+    runs: list[list[Part]] = []
+    at = 0
+    for answer in sorted(kept, key=_place):
+        begin, end = answer.scope.split("-")
+        first, last = begins.get(begin, -1), ends.get(end, -1)
+        if first >= at and last >= first:
+            done.append(answer)
+            runs.append(list(below[at:first]))
+            at = last + 1
+    return done, [run for run in [*runs, list(below[at:])] if run]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 
@@ -23,21 +22,26 @@ from docv2.errors import (
     UpstreamUnavailable,
 )
 from docv2.events import Changes
-from docv2.extract.base import read
-from docv2.llm.catalog import Catalog, Model
+from docv2.extract.base import is_whole, read
+from docv2.llm.catalog import Catalog, route
+from docv2.llm.forms import FormCheck
 from docv2.llm.health import EndpointHealth
 from docv2.sandbox import Sandbox
 from docv2.storage.base import Storage
 from docv2.store.base import Store
 from docv2.tasks import Result, Task
-from docv2.worker.asking import READING_SHARE, Asking
+from docv2.worker.asking import READING_SHARE, Asking, Means, text_sizes
 from docv2.worker.clock import StepClock, step_clock
 from docv2.worker.folders import WorkFolders
+from docv2.worker.turns import Turns
 
 log = logging.getLogger(__name__)
 
 READING_TRIES = 2
 """A document whose parser died is read once more, from the page it died on."""
+
+LESSONS = 20
+"""Refusals from which one attempt learns how to ask: each halves the pictures or takes a quarter of the text."""
 
 STORE_RETRY_SECONDS = 5.0
 
@@ -54,6 +58,7 @@ class Pipeline:
         sandbox: Sandbox,
         catalog: Catalog,
         health: EndpointHealth,
+        forms: FormCheck,
         config: RuntimeConfig,
         changes: Changes,
     ) -> None:
@@ -63,6 +68,7 @@ class Pipeline:
         self._sandbox = sandbox
         self._catalog = catalog
         self._health = health
+        self._means = Means(store, changes, health, Turns(), forms)
         self._config = config
         self._changes = changes
 
@@ -91,7 +97,8 @@ class Pipeline:
             await self._folders.remove(task.task_id)
 
     async def _fail(self, task: Task, error: TaskError) -> None:
-        log.warning("Failed: task %s: %s: %s", task.task_id, error.error_type, error)
+        said = f"{type(error).__name__}, told to its owner" if error.quotes else error.message
+        log.warning("Failed: task %s: %s: %s", task.task_id, error.error_type, said)
         with suppress(ClaimLost):
             await self._store.fail(task.claim, error.message, error.error_type)
 
@@ -111,6 +118,7 @@ class Pipeline:
         pages = await self._kept_pages(task, folder)
         if len(pages) == task.pages_total:
             return pages
+        kept, began = len(pages), time.monotonic()
         total: int | None = None
         for tries_left in reversed(range(READING_TRIES)):
             log.debug("task %s is read from page %d", task.task_id, len(pages) + 1)
@@ -123,6 +131,7 @@ class Pipeline:
                         folder,
                         first_page=len(pages) + 1,
                         owner=task.task_id,
+                        detail=task.detail,
                     )
                     async with aclosing(reading):
                         async for page, total in reading:
@@ -139,55 +148,45 @@ class Pipeline:
                     raise Crashed("The program that reads the document died twice on it") from error
                 log.warning("reading task %s again from page %d: %s", task.task_id, len(pages) + 1, error)
         await self._store.save_pages(task.claim, [], progress=READING_SHARE, pages_total=len(pages))
-        if pages:
+        if pages and not kept:
             await self._store.measure("bytes", task.media_type, len(pages), task.size)
+            await self._store.measure("reading", task.media_type, len(pages), time.monotonic() - began)
         return pages
 
     async def _kept_pages(self, task: Task, folder: Path) -> list[Page]:
         """The pages that an earlier attempt stored, up to the first whose file a power cut took."""
         pages = await self._store.pages(task.task_id)
 
-        def whole(page: Page) -> bool:
-            text = not page.has_text or page.text_path(folder).is_file()
-            return text and (not page.has_picture or page.picture_path(folder).is_file())
-
         def kept() -> list[Page]:
-            return [page for number, page in enumerate(pages, 1) if page.number == number and whole(page)]
+            return [page for number, page in enumerate(pages, 1) if page.number == number and is_whole(page, folder)]
 
         found = await asyncio.to_thread(kept)
         return [page for number, page in enumerate(found, 1) if page.number == number]
 
     # -- asking -------------------------------------------------------------------------------------------------------
     async def _answer(self, task: Task, clock: StepClock) -> Result:
-        began = time.monotonic()
         folder = await self._folders.make(task.task_id)
         pages = await self._read(task, folder, clock)
         unread = [page for page in pages if page.source is PageSource.NONE]
         if len(unread) == len(pages):
             reason = f": {unread[0].reason}" if unread else ""
             raise DocumentError(f"No page of the document could be read{reason}")
-        model = self._route(task, pages)
-        while True:
+        sizes = await text_sizes(pages, folder)
+        model = route(self._catalog, task.model, pages)
+        kept = await self._store.parts(task.task_id)
+        began = time.monotonic()
+        for lessons_left in reversed(range(LESSONS)):
             endpoint = self._catalog.endpoint(model)
-            asking = Asking(task, pages, folder, model, endpoint, self._health, self._store, self._changes, clock)
+            asking = Asking(task, pages, sizes, folder, model, endpoint, clock, self._means)
             try:
                 result = await asking.run()
                 break
             except (CannotSee, ContextExceeded):
                 # What the refusal taught changes the route or the plan; if it changes nothing, it is final.
-                better = self._route(task, pages)
-                if better == model:
+                better = route(self._catalog, task.model, pages)
+                if better == model or not lessons_left:
                     raise
                 model = better
-        await self._store.measure("asking", model.id, len(pages), time.monotonic() - began)
+        if not kept:
+            await self._store.measure("asking", model.id, len(pages), time.monotonic() - began)
         return result
-
-    def _route(self, task: Task, pages: Sequence[Page]) -> Model:
-        """The model asked for, or one that sees where pages must be seen. Where none does, the text has to do."""
-        try:
-            needs_vision = any(page.source is PageSource.PICTURE for page in pages)
-            return self._catalog.route(task.model, needs_vision=needs_vision)
-        except CannotSee:
-            if not any(page.has_text for page in pages):
-                raise
-            return self._catalog.route(task.model, needs_vision=False)

@@ -1,0 +1,60 @@
+"""What a task's owner is told in the end: the answer, what it stands on, and what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from docv2.documents import PageRecord, PageSource
+from docv2.tasks import Part, Result, Task
+
+BLIND = "no model that can see was available"
+
+
+def result(
+    task: Task, final: Part, used: Sequence[Part], answered: Sequence[Part], ledger: Sequence[PageRecord]
+) -> Result:
+    """The outcome of a task. `used`: the answers that went into the final one; `answered`: all that were paid for."""
+    return Result(
+        content=final.content,
+        model_used=final.model,
+        finish_reason=final.finish_reason,
+        warnings=tuple(_warnings(final, used, ledger)),
+        temperature=task.temperature,
+        max_tokens=task.max_tokens,
+        prompt_tokens=sum(part.prompt_tokens for part in answered),
+        completion_tokens=sum(part.completion_tokens for part in answered),
+        pages=dict(Counter((record.used or PageSource.NONE).value for record in ledger)),
+    )
+
+
+def _warnings(final: Part, used: Sequence[Part], ledger: Sequence[PageRecord]) -> Iterator[str]:
+    missing: dict[str, list[int]] = {}
+    unseen: list[int] = []
+    for record in ledger:
+        if record.used in (None, PageSource.NONE):
+            reason = record.reason if record.source is PageSource.NONE else BLIND
+            missing.setdefault(reason, []).append(record.number)
+        elif record.used is not record.source:
+            unseen.append(record.number)
+    for reason, numbers in missing.items():
+        yield f"{page_list(numbers)} could not be used: {reason}"
+    if unseen:
+        yield f"{page_list(unseen)} went in as text alone, without what is to be seen there: {BLIND}"
+    for part in used:
+        if part.finish_reason == "length":
+            which = "The answer" if part is final else f"The answer for pages {part.first_page} to {part.last_page}"
+            yield f"{which} was cut short at the limit of tokens (finish_reason: length)"
+    yield from dict.fromkeys(note for part in used for note in part.notes)
+
+
+def page_list(numbers: Sequence[int]) -> str:
+    """Page numbers as a person writes them: `Page 3`, `Pages 1 to 3, 7`."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    shown = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)
+    return f"Page {shown}" if len(numbers) == 1 else f"Pages {shown}"

@@ -58,6 +58,13 @@ def test_every_question_of_a_prompt_gets_its_quote(tmp_path: Path) -> None:
     content = said(tmp_path, "Who are the auditors? How many households are supplied?", list(REPORT.pages))
     assert "Brandt and Lowe" in content
     assert "61,400" in content
+    listed = said(tmp_path, "Please answer:\n- the auditors\n- number of households", list(REPORT.pages))
+    assert "Brandt and Lowe" in listed
+    assert "61,400" in listed
+
+
+def test_a_note_of_one_line_is_enough(tmp_path: Path) -> None:
+    assert "1,150" in said(tmp_path, "How high is the rent?", ["The rent is 1,150 pounds."])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ READ_PIXELS = 4_000_000
 
 _TOO_LARGE = f"it has more than {MAX_PIXELS // 1_000_000} million pixels"
 
+LONGEST_SIDE = 10_000
+"""Pixels, likewise: Tesseract takes 32,767."""
+
 SMALL_PIXELS = 1_000_000
 """Smaller ones are doubled: of an A4 page at 75 dpi 0.97 of the words were read instead of 0.88."""
 
@@ -85,7 +88,7 @@ def _open(data: bytes) -> Image.Image:
             file = Image.open(BytesIO(data), formats=("JPEG", "PNG", "GIF", "WEBP"))
         if file.width * file.height > MAX_PIXELS:
             raise UnreadableError(_TOO_LARGE)
-        shrink = min(1.0, (READ_PIXELS / (file.width * file.height)) ** 0.5)
+        shrink = min(1.0, (READ_PIXELS / (file.width * file.height)) ** 0.5, LONGEST_SIDE / max(file.size))
         size = max(1, int(file.width * shrink)), max(1, int(file.height * shrink))
         file.draft("L", size)
         picture = ImageOps.exif_transpose(file)
@@ -97,7 +100,7 @@ def _open(data: bytes) -> Image.Image:
     except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, EOFError):
         # Pillow raises all of these on files that are broken or made to break it.
         raise UnreadableError("it is not a picture that can be opened") from None
-    if picture.width * picture.height <= SMALL_PIXELS:
+    if picture.width * picture.height <= SMALL_PIXELS and max(picture.size) <= LONGEST_SIDE / 2:
         return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.LANCZOS)
     picture.thumbnail((max(size), max(size)), reducing_gap=2.0)
     return picture

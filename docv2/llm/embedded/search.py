@@ -45,9 +45,7 @@ name page provide question report say says show specify specified state stated t
 COMMON = frozenset(words(_COMMON_WORDS))
 """Words of English, and of asking about a document, that tell nothing of what is asked."""
 
-_ENGLISH = frozenset(
-    {"the", "what", "which", "who", "whose", "how", "when", "where", "why", "does", "did", "is", "are"}
-)
+_ENGLISH = frozenset(words("the what which who whose how when where why does did is are"))
 """One of these is in nearly every English question, and hardly in one of another language."""
 
 _EXPECTED = [
@@ -145,6 +143,6 @@ def best(quotes: Iterator[Quote], limit: int = QUOTES) -> list[Quote]:
 
 
 def questions(prompt: str) -> list[str]:
-    """What a prompt asks, one by one: its sentences that end in a question mark, else the whole."""
-    asked = [part.strip() for part in re.findall(r"(?<![^.!?？。\n])[^.!?？。\n]++[?？]", prompt)]
-    return asked[:_QUESTIONS] or [prompt]
+    """What a prompt asks, one by one: what ends in a question mark, else its lines; those that ask for something."""
+    asked = re.findall(r"(?<![^.!?？。\n])[^.!?？。\n]++[?？]", prompt) or prompt.splitlines()
+    return [part for part in asked if set(words(part)) - COMMON][:_QUESTIONS] or [prompt]

@@ -99,10 +99,7 @@ class EmbeddedReader:
     async def _models(self, _: web.Request) -> web.Response:
         """The one model, and in OpenRouter's words what it takes."""
         if self._sees is None:
-            async with aclosing(self._sandbox.run(probe, owner=MODEL)) as found:
-                self._sees = [sees async for sees in found] == [True]
-            if not self._sees:
-                log.warning("%s cannot read pictures: Tesseract is not installed (docv2[reader])", MODEL)
+            self._sees = await self._probe()
         model = {
             "id": MODEL,
             "object": "model",
@@ -114,6 +111,17 @@ class EmbeddedReader:
             "pictures_per_call": PICTURES_PER_CALL,
         }
         return web.json_response({"object": "list", "data": [model]})
+
+    async def _probe(self) -> bool:
+        """Whether pictures can be read, tried in a child: it takes loading all of Tesseract to know."""
+        try:
+            async with aclosing(self._sandbox.run(probe, owner=MODEL)) as found:
+                if [sees async for sees in found] == [True]:
+                    return True
+        except (DocumentError, ParserDied):  # Logged where it was noticed.
+            pass
+        log.warning("%s cannot read pictures: Tesseract does not work here; install docv2[reader]", MODEL)
+        return False
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         """Answer a chat, as a stream where that is asked for."""

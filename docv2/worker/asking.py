@@ -283,7 +283,7 @@ class Asking:
         finally:
             reporter.cancel()
             # A claim lost here is met again by the next write that matters.
-            await asyncio.wait([reporter])
+            await asyncio.gather(reporter, return_exceptions=True)
 
 
 async def text_sizes(pages: Sequence[Page], folder: Path) -> dict[int, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docv2 import config as configuration
+from docv2.accounts.sessions import Sessions, load_secret
 from docv2.config import RuntimeConfig
 from docv2.errors import Crashed, StartError
 from docv2.estimate import Estimator
@@ -60,6 +61,7 @@ class Services:
     changes: Changes
     estimate: Estimator
     intake: Intake
+    sessions: Sessions
     embedded: bool
     """No endpoint is configured: the embedded reader answers."""
 
@@ -82,10 +84,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         storage = LocalStorage(settings.data_dir / "files")
         folders = WorkFolders(settings.data_dir / "work")
         runtime = RuntimeConfig(configuration.from_settings(settings, total_memory=total_memory()))
+        embedded_jobs = () if settings.openai_base_urls else ("docv2.llm.embedded.answer",)
         sandbox = Sandbox(
             memory_limit=settings.parser_memory * 1024**2,
             step_seconds=runtime.current.timeout,
-            preload=sorted({*READERS.values(), "docv2.llm.schema", "jsonschema"}),
+            preload=sorted({*READERS.values(), *embedded_jobs, "docv2.llm.schema", "jsonschema"}),
         )
         await sandbox.start()
         stack.push_async_callback(sandbox.close)
@@ -103,6 +106,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             reader = await stack.enter_async_context(EmbeddedReader(sandbox, settings.data_dir / "reader"))
             urls, keys = (reader.base_url,), [reader.key]
             log.warning("no model endpoint is configured: the embedded reader answers (set OPENAI_API_BASE_URLS)")
+        sessions = Sessions(store, await load_secret(settings.data_dir, settings.secret_key.get_secret_value()))
         learned = Learned(store)
         endpoints = endpoints_of(urls, keys, learned)
         for endpoint in endpoints:
@@ -174,6 +178,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             changes=changes,
             estimate=estimate,
             intake=intake,
+            sessions=sessions,
             embedded=embedded,
         )
         await pool.drain(0)

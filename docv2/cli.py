@@ -111,6 +111,21 @@ def list_users(data_dir: str | None) -> None:
     _print_table(("EMAIL", "ROLE", "NAME", "CREATED", ""), rows)
 
 
+@users.command("passwd")
+@click.argument("email")
+@data_dir_option
+def set_password(email: str, data_dir: str | None) -> None:
+    """Set the password of the user with EMAIL; sessions that are open end.
+
+    Asks for it on a terminal, else reads one line from standard input.
+    """
+    if sys.stdin.isatty():
+        password = click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    _with_store(data_dir, lambda store: accounts.set_password(store, email, password))
+
+
 @main.group()
 def keys() -> None:
     """API keys. Works while the server runs."""

@@ -94,6 +94,18 @@ class Settings(BaseModel):
         default=True,
         about="Whether to start where no endpoint is configured, and answer with the embedded reader.",
     )
+    secret_key: SecretStr = _env(
+        "WEBUI_SECRET_KEY",
+        default=SecretStr(""),
+        about="What the tokens of a sign-in are signed with. Empty: generated once into `session.secret`.",
+    )
+    enable_api_key: bool = _env("ENABLE_API_KEY", default=True, about="Whether API keys are let in, and may be made.")
+    api_key_allowed_endpoints: Annotated[tuple[str, ...], Field(json_schema_extra={"separator": ","})] | None = _env(
+        "API_KEY_ALLOWED_ENDPOINTS",
+        default=None,
+        about="Paths that an API key may call, and all below them, separated by `,`. Not set: every path. Without "
+        "`/api/v2/tasks` no key can cancel. Tokens of a sign-in may call all.",
+    )
     enabled: bool = _env("API_V2_ENABLED", default=True, about="Whether new documents are accepted.")
     max_file_size: Annotated[int, Field(ge=1)] = _env(
         "API_V2_MAX_FILE_SIZE", default=50 * 1024 * 1024, about="Largest upload in bytes."
@@ -162,6 +174,13 @@ class Settings(BaseModel):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(";")) if isinstance(value, str) else value
+
+    @field_validator("api_key_allowed_endpoints", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(path.strip() for path in value.split(",") if path.strip())
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
@@ -251,6 +270,8 @@ def default(field: str) -> str:
     value = Settings.model_fields[field].default
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return "" if value in (None, (), {}) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -263,7 +284,7 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         "integer": "a whole number",
         "number": "a number",
         "boolean": "true or false",
-        "array": "values separated by `;`",
+        "array": f"values separated by `{schema.get('separator', ';')}`",
         "object": "a JSON object",
         "string": "a path" if schema.get("format") == "path" else "text",
     }
@@ -315,6 +336,6 @@ def _explain(details: ErrorDetails, chosen: Mapping[str, tuple[str, str]]) -> st
     field = str(details["loc"][0])
     name, value = chosen.get(field, (env_names(field)[0], default(field)))
     # A base URL may carry a password as well.
-    shown = "(hidden)" if field.startswith("openai_") else repr(value)
+    shown = "(hidden)" if field.startswith(("openai_", "secret_")) else repr(value)
     reason = details.get("ctx", {}).get("error")
     return f"{name}={shown}: {reason if isinstance(reason, ValueError) else f'must be {allowed(field)}'}"

@@ -55,14 +55,15 @@ def checked(model: type[M], values: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = str(first["loc"][0])
         if first["type"] == "missing":
             raise BadRequest(f"The field {name} is missing") from None
         if first["type"] == "extra_forbidden":
-            raise unknown(name, model.model_fields) from None
+            raise unknown(name, fields) from None
         kind = InvalidValue if first["type"] in _NOT_ALLOWED else BadRequest
-        raise kind(f"{name} must be {model.model_fields[name].description}") from None
+        raise kind(f"{name} must be {fields[name].description}") from None
 
 
 def unknown(name: str, known: Mapping[str, object]) -> BadRequest:

@@ -42,10 +42,23 @@ async def create(store: Store, user: User, *, name: str = "") -> tuple[ApiKey, s
 
 async def add(store: Store, user: User, key: str, *, name: str = "") -> ApiKey:
     """Give a user a key that was generated before."""
-    name = name.strip()
+    made = _listed(user, key, name.strip())
+    await store.add_key(made, digest(key))
+    return made
+
+
+async def replace_own(store: Store, user: User) -> tuple[ApiKey, str]:
+    """Make the key that a user looks after without help; the one before it is revoked. Keys made by others stay."""
+    key = generate()
+    made = _listed(user, key, "own key")
+    await store.replace_own_key(made, digest(key))
+    return made, key
+
+
+def _listed(user: User, key: str, name: str) -> ApiKey:
     if len(name) > MAX_NAME or not name.isprintable():
         raise InvalidValue(f"The name must be at most {MAX_NAME} printable characters")
-    made = ApiKey(
+    return ApiKey(
         key_id=f"key_{secrets.token_hex(6)}",
         user_id=user.user_id,
         name=name,
@@ -54,8 +67,6 @@ async def add(store: Store, user: User, key: str, *, name: str = "") -> ApiKey:
         last_used_at=None,
         revoked_at=None,
     )
-    await store.add_key(made, digest(key))
-    return made
 
 
 class KeyCheck:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 import uuid
 from pathlib import Path
 from typing import TextIO
 
-from docv2.accounts import keys
+from docv2.accounts import keys, passwords
+from docv2.accounts.private import write_private
 from docv2.errors import InvalidValue, NotFound
 from docv2.store.base import Store, User
 
@@ -52,6 +52,12 @@ async def by_email(store: Store, email: str) -> User:
     return user
 
 
+async def set_password(store: Store, email: str, password: str) -> None:
+    """Let the user with this address sign in with a password; sessions that are open end."""
+    user = await by_email(store, email)
+    await store.set_password(user.user_id, await passwords.hashed(password))
+
+
 async def first_administrator(store: Store, data_dir: Path, *, terminal: TextIO | None = None) -> None:
     """Where nobody has an account yet, make an administrator with a key, so that a fresh server can be used.
 
@@ -65,20 +71,10 @@ async def first_administrator(store: Store, data_dir: Path, *, terminal: TextIO 
     shown = terminal is not None and terminal.isatty()
     path = data_dir / FIRST_KEY_FILE
     if not shown:
-        await asyncio.to_thread(_write_private, path, key + "\n")
+        await asyncio.to_thread(write_private, path, key + "\n")
     user = await add(store, FIRST_ADMINISTRATOR, role=ADMIN, name="Administrator")
     await keys.add(store, user, key, name="first start")
     if shown:
         print(f"Administrator {user.email} made. The key, shown only now: {key}", file=terminal, flush=True)
     else:
         log.warning("administrator %s made; the key is in %s", user.email, path)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """A new file, so that it has our owner and mode whatever lay there before."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)

@@ -7,16 +7,30 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from docv2.accounts.keys import KeyCheck
-from docv2.errors import StartError
+from docv2.errors import (
+    Conflict,
+    DiskFull,
+    FileTooLarge,
+    InvalidValue,
+    NotFound,
+    RateLimited,
+    StartError,
+    Unauthenticated,
+    UnsupportedType,
+)
+from docv2.intake import Listing, Look, Question
 from docv2.telemetry.notify import fed_watchdog, notify
-from docv2.web import middleware, system, tasks
+from docv2.views import Accepted, CancelledTask, TaskList, TaskView
+from docv2.web import accounts, middleware, system, tasks
+from docv2.web.inputs import NoQuery, with_query
+from docv2.web.route import Route
 from docv2.web.server import Runner
 from docv2.web.state import KEY_CHECK, SERVICES
 
@@ -29,23 +43,43 @@ CLOSING_SECONDS = 30.0
 """More than closing connections, children and the database takes once the tasks are drained."""
 
 
-class Route(NamedTuple):
-    """One line of the table of routes."""
-
-    method: str
-    path: str
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    public: bool = False
-    """Whether it answers without credentials."""
-
-
 ROUTES = (
-    Route("POST", "/api/v2/process", tasks.process),
-    Route("GET", "/api/v2/status/{task_id}", tasks.status),
-    Route("DELETE", "/api/v2/tasks/{task_id}", tasks.cancel),
-    Route("GET", "/api/v2/models", system.models, public=True),
-    Route("GET", "/api/v2/health", system.health, public=True),
-    Route("GET", "/api/version", system.version, public=True),
+    Route(
+        "POST",
+        "/api/v2/process",
+        tasks.process,
+        answers=Accepted,
+        headers=tasks.ProcessHeaders,
+        form=Question,
+        refuses=(InvalidValue, FileTooLarge, UnsupportedType, Conflict, DiskFull),
+    ),
+    Route(
+        "GET",
+        "/api/v2/status/{task_id}",
+        tasks.status,
+        answers=TaskView,
+        query=Look,
+        refuses=(NotFound, InvalidValue),
+    ),
+    Route("GET", "/api/v2/tasks", tasks.listed, answers=TaskList, query=Listing, refuses=(InvalidValue,)),
+    Route("DELETE", "/api/v2/tasks/{task_id}", tasks.cancel, answers=CancelledTask, refuses=(NotFound, Conflict)),
+    Route("GET", "/api/v2/models", system.models, public=True, answers=system.ModelsBody),
+    Route("GET", "/api/v2/health", system.health, public=True, answers=system.HealthBody),
+    Route("GET", "/api/v2/config", system.config, answers=system.ConfigBody),
+    Route(
+        "POST",
+        "/api/v1/auths/signin",
+        accounts.sign_in,
+        public=True,
+        answers=accounts.SignedIn,
+        json=accounts.SignIn,
+        refuses=(InvalidValue, Unauthenticated, FileTooLarge, RateLimited),
+    ),
+    Route("GET", "/api/v1/auths/", accounts.who_am_i, answers=accounts.Account),
+    Route("POST", "/api/v1/auths/api_key", accounts.make_key, answers=accounts.NewKey),
+    Route("GET", "/api/v1/auths/api_key", accounts.show_key, answers=accounts.OwnKey, refuses=(NotFound,)),
+    Route("DELETE", "/api/v1/auths/api_key", accounts.revoke_key, answers=accounts.OwnKey, refuses=(NotFound,)),
+    Route("GET", "/api/version", system.version, public=True, answers=system.VersionBody),
 )
 
 
@@ -57,7 +91,9 @@ def create_app(services: Services) -> web.Application:
     app.on_response_prepare.append(middleware.on_prepare)
     app.on_cleanup.append(_finish)
     for route in ROUTES:
-        handler = route.handler if route.public else middleware.for_users(route.handler)
+        handler = with_query(route.query or NoQuery, route.handler)
+        if not route.public:
+            handler = middleware.for_users(handler)
         app.router.add_route(route.method, route.path, handler)
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, handler)

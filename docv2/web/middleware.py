@@ -10,8 +10,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from docv2.accounts.keys import PREFIX
-from docv2.errors import DocV2Error, MethodNotAllowed, NotFound, RequestError, Unauthenticated, Unavailable
+from docv2.errors import DocV2Error, Forbidden, MethodNotAllowed, NotFound, RequestError, Unauthenticated, Unavailable
 from docv2.intake import TASK_ID
+from docv2.settings import Settings
 from docv2.telemetry import logs
 from docv2.web.answers import complete_headers, failure, new_request_id, plain_failure
 from docv2.web.proxies import client_address
@@ -75,19 +76,30 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
 
 
 def for_users(handler: Handler) -> Handler:
-    """Let only those in who send valid credentials; the handler finds the user under USER."""
+    """Let only those in who send a key or a token that is good; the handler finds the user under USER."""
 
     async def checked(request: web.Request) -> web.StreamResponse:
         scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
         credentials = credentials.strip()
         if scheme.lower() != "bearer" or not credentials:
-            raise Unauthenticated("This needs credentials: Authorization: Bearer <API key>")
-        if not credentials.startswith(PREFIX):
-            raise Unauthenticated("The credentials are not valid")
-        request[USER] = await request.app[KEY_CHECK].user(credentials)
+            raise Unauthenticated("This needs credentials: Authorization: Bearer <API key or token>")
+        services = request.app[SERVICES]
+        if credentials.startswith(PREFIX):
+            request[USER] = await request.app[KEY_CHECK].user(credentials)
+            _check_key_may(services.settings, request.path)
+        else:
+            request[USER] = await services.sessions.user(credentials)
         return await handler(request)
 
     return checked
+
+
+def _check_key_may(settings: Settings, path: str) -> None:
+    if not settings.enable_api_key:
+        raise Forbidden("API keys are switched off on this server; sign in instead")
+    entries = settings.api_key_allowed_endpoints
+    if entries is not None and not any(path == entry or path.startswith(entry + "/") for entry in entries):
+        raise Forbidden("API keys may not call this address; sign in instead")
 
 
 def _log_access(request: web.Request, status: int, seconds: float) -> None:

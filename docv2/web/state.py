@@ -8,6 +8,7 @@ from aiohttp import web
 
 from docv2.accounts.keys import KeyCheck
 from docv2.store.base import User
+from docv2.validation import Input
 
 if TYPE_CHECKING:
     from docv2.bootstrap import Services
@@ -18,5 +19,7 @@ KEY_CHECK = web.AppKey("key_check", KeyCheck)
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)
 """The address that the request came from, proxies that are ours seen through."""
+QUERY = web.RequestKey("query", Input)
+"""The parameters of the query, as the route's model has them."""
 USER = web.RequestKey("user", User)
 """Whoever sent the request; only on routes that ask for credentials."""

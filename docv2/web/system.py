@@ -1,4 +1,4 @@
-"""The routes about the service itself: models, health, version."""
+"""The routes about the service itself: models, health, configuration, version."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 import docv2
+from docv2.documents import EXTENSIONS
 from docv2.errors import Unavailable
 from docv2.store.base import QueueDepth
 from docv2.views import MemoryUsage, memory_usage
@@ -73,6 +74,36 @@ class HealthBody:
     """Why it is not healthy, in words."""
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the service does."""
+
+    vision: bool
+    multimodal: bool
+    background_processing: bool
+    queue_management: bool
+    memory_management: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigBody:
+    """The configuration in force."""
+
+    enabled: bool
+    """Whether new documents are accepted."""
+    max_file_size: int
+    """Bytes."""
+    max_concurrent: int
+    """Tasks worked on at once while memory is not short."""
+    timeout: float
+    """Seconds that a task may take since it last finished a page or a part."""
+    admin_model: str
+    """The model of a request that names none; empty where no endpoint has listed a model yet."""
+    supported_formats: tuple[str, ...]
+    """Extensions of the files that are read."""
+    features: Features
+
+
 async def version(_: web.Request) -> web.Response:
     """Which docv2 this is."""
     return answer(VersionBody(docv2.__version__))
@@ -130,6 +161,29 @@ async def health(request: web.Request) -> web.Response:
         reasons=(*broken, *impaired),
     )
     return answer(body, status=503 if broken else 200)
+
+
+async def config(request: web.Request) -> web.Response:
+    """The configuration in force."""
+    services = request.app[SERVICES]
+    current, default = services.config.current, services.catalog.default()
+    return answer(
+        ConfigBody(
+            enabled=current.enabled,
+            max_file_size=current.max_file_size,
+            max_concurrent=current.max_concurrent,
+            timeout=int(current.timeout) if current.timeout.is_integer() else current.timeout,
+            admin_model=current.admin_model or (default.id if default else ""),
+            supported_formats=tuple(EXTENSIONS),
+            features=Features(
+                vision=True,
+                multimodal=True,
+                background_processing=True,
+                queue_management=True,
+                memory_management=True,
+            ),
+        )
+    )
 
 
 def _impairments(services: Services) -> list[str]:

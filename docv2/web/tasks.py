@@ -1,40 +1,46 @@
-"""The routes of tasks: submit a document, look, cancel."""
+"""The routes of tasks: submit a document, look, list, cancel."""
 
 from __future__ import annotations
 
-import math
+from typing import Annotated, cast
 
 from aiohttp import web
+from pydantic import Field, StringConstraints
 
-from docv2.errors import InvalidValue
-from docv2.intake import FIELD_BYTES, MAX_WAIT
+from docv2.intake import FIELD_BYTES, Listing, Look
+from docv2.validation import Input
 from docv2.web.answers import answer
-from docv2.web.state import SERVICES, USER
+from docv2.web.inputs import headers_of
+from docv2.web.state import QUERY, SERVICES, USER
 from docv2.web.uploads import Upload
+
+
+class ProcessHeaders(Input):
+    """How a request that is sent again is known."""
+
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | None = (
+        Field(None, alias="Idempotency-Key", description="1 to 255 visible ASCII characters")
+    )
 
 
 async def process(request: web.Request) -> web.Response:
     """Take a document and a question."""
+    key = headers_of(request, ProcessHeaders).idempotency_key
     upload = Upload(request, FIELD_BYTES)
-    return answer(await request.app[SERVICES].intake.submit(request[USER], upload))
+    return answer(await request.app[SERVICES].intake.submit(request[USER], upload, key=key))
 
 
 async def status(request: web.Request) -> web.Response:
     """A task as it stands, or with `?wait=SECONDS` as soon as it changes."""
-    task_id, wait = request.match_info["task_id"], _wait(request.query.get("wait", "0"))
-    return answer(await request.app[SERVICES].intake.status(request[USER], task_id, wait=wait))
+    wait = cast("Look", request[QUERY]).wait
+    return answer(await request.app[SERVICES].intake.status(request[USER], request.match_info["task_id"], wait=wait))
+
+
+async def listed(request: web.Request) -> web.Response:
+    """One's own tasks, newest first, page by page."""
+    return answer(await request.app[SERVICES].intake.tasks(request[USER], cast("Listing", request[QUERY])))
 
 
 async def cancel(request: web.Request) -> web.Response:
     """End a task."""
     return answer(await request.app[SERVICES].intake.cancel(request[USER], request.match_info["task_id"]))
-
-
-def _wait(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= MAX_WAIT:  # true of NaN as well
-        raise InvalidValue(f"wait must be a number of seconds from 0 to {MAX_WAIT:g}")
-    return seconds

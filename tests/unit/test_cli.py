@@ -43,7 +43,16 @@ def owner_of(data_dir: Path, key: str) -> User:
 
 def test_version_and_help() -> None:
     assert run("--version").output == f"docv2 {docv2.__version__}\n"
-    for command in ((), ("serve",), ("users",), ("users", "add"), ("keys",), ("keys", "create"), ("keys", "revoke")):
+    for command in (
+        (),
+        ("serve",),
+        ("users",),
+        ("users", "add"),
+        ("users", "passwd"),
+        ("keys",),
+        ("keys", "create"),
+        ("keys", "revoke"),
+    ):
         shown = run(*command, "--help")
         assert shown.exit_code == 0
         assert "Usage:" in shown.output
@@ -60,6 +69,31 @@ def test_a_user_and_a_key(data_dir: Path) -> None:
     assert not any(char.isspace() for char in key)
     user = owner_of(data_dir, key)
     assert (user.user_id, user.email, user.role, user.name) == (added.stdout.strip(), "ada@example.org", "admin", "Ada")
+
+
+def test_a_password_is_read_from_standard_input_and_kept_as_a_hash(data_dir: Path) -> None:
+    run("users", "add", "ada@example.org")
+    done = CliRunner().invoke(main, ["users", "passwd", "ADA@example.org"], input="correct horse\n")
+    assert (done.exit_code, done.output) == (0, "")
+    with sqlite3.connect(data_dir / "docv2.db") as connection:
+        (kept,) = connection.execute("SELECT password FROM users").fetchone()
+    connection.close()
+    assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert "correct horse" not in kept
+
+
+@pytest.mark.parametrize(
+    ("email", "given", "message"),
+    [
+        ("ada@example.org", "short\n", "docv2: The password must have 8 to 1000 characters\n"),
+        ("ada@example.org", "", "docv2: The password must have 8 to 1000 characters\n"),
+        ("bob@example.org", "correct horse\n", "docv2: There is no user bob@example.org\n"),
+    ],
+)
+def test_a_password_that_cannot_be_set_is_told(data_dir: Path, email: str, given: str, message: str) -> None:
+    run("users", "add", "ada@example.org")
+    done = CliRunner().invoke(main, ["users", "passwd", email], input=given)
+    assert (done.exit_code, done.stderr) == (1, message)
 
 
 def test_what_there_is_is_listed(data_dir: Path) -> None:

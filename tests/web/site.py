@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from docv2.accounts import keys, users
+from docv2.accounts.sessions import Sessions
 from docv2.bootstrap import Services
 from docv2.config import RuntimeConfig, from_settings
 from docv2.documents import Page, PageSource
@@ -37,6 +38,7 @@ from docv2.worker.pool import Pool
 GIB = 1024**3
 ENDPOINT = "http://127.0.0.1:1/v1"
 """Nothing listens there; nobody asks it."""
+SECRET = "signs the tokens of the tests, long enough"
 TEXT = b"An invoice over forty-two euros.\n"
 PROMPT = "What is the total?"
 
@@ -81,6 +83,15 @@ class Site:
     async def add_user(self, email: str, role: str = "user") -> str:
         """A key of somebody else."""
         return (await keys.create(self.store, await users.add(self.store, email, role=role)))[1]
+
+    async def sign_in(self, password: str = "correct horse") -> str:
+        """Set the user's password; a token got with it."""
+        await users.set_password(self.store, self.user.email, password)
+        status, body, _ = await self.call(
+            "POST", "/api/v1/auths/signin", key=None, json={"email": self.user.email, "password": password}
+        )
+        assert status == 200, body
+        return str(body["token"])
 
     # -- requests -----------------------------------------------------------------------------------------------------
     async def call(
@@ -232,6 +243,7 @@ async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIte
             changes=changes,
             estimate=estimate,
         ),
+        sessions=Sessions(store, SECRET),
         embedded=False,
     )
     user = await users.add(store, "ada@example.org")

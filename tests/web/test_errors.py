@@ -15,7 +15,7 @@ from aiohttp import web
 from docv2 import errors
 from docv2.errors import DocV2Error
 from docv2.web import app as web_app
-from docv2.web.app import Route
+from docv2.web.route import Route
 from tests.web.site import Site
 
 ANSWERED = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DocV2Error)]

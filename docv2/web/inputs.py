@@ -1,0 +1,72 @@
+"""What a request says beside its path: parameters, headers and JSON, as the models that the routes name have them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, TypeVar
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from docv2.errors import BadRequest, FileTooLarge
+from docv2.validation import Input, checked
+from docv2.web.state import QUERY
+
+M = TypeVar("M", bound=Input)
+
+JSON_BYTES = 16 * 1024
+"""More than any JSON that is sent to us."""
+JSON_SECONDS = 10.0
+"""In which it must have arrived."""
+
+
+class NoQuery(Input):
+    """Of the routes that take no parameters."""
+
+
+def with_query(model: type[Input], handler: Handler) -> Handler:
+    """Check the parameters before anything else is done; the handler finds them under QUERY."""
+
+    async def parsed(request: web.Request) -> web.StreamResponse:
+        query = request.query
+        for name in query:
+            if len(query.getall(name)) > 1:
+                raise BadRequest(f"{name[:40]!r} is given twice")
+        request[QUERY] = checked(model, query)
+        return await handler(request)
+
+    return parsed
+
+
+def headers_of(request: web.Request, model: type[M]) -> M:
+    """The headers that a model names, checked."""
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    for name in names:
+        if len(request.headers.getall(name, [])) > 1:
+            raise BadRequest(f"The header {name} is given twice")
+    return checked(model, {name: request.headers[name] for name in names if name in request.headers})
+
+
+async def json_of(request: web.Request, model: type[M]) -> M:
+    """The body, which is to be one JSON object."""
+    if request.content_type != "application/json":
+        raise BadRequest("The request must be application/json")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(JSON_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > JSON_BYTES:
+                    raise FileTooLarge(f"The body is larger than {JSON_BYTES} bytes")
+    except TimeoutError:
+        raise BadRequest("The body came too slowly") from None
+    except web.RequestPayloadError:
+        raise BadRequest("The body of the request is malformed or ends early") from None
+    try:
+        values: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is no JSON") from None
+    if not isinstance(values, dict):
+        raise BadRequest("The body must be a JSON object")
+    return checked(model, values)

@@ -36,9 +36,15 @@ SELECT
     NULL AS result, error, error_type,
     iif(
         status = 'waiting',
-        1 + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE bucket < tasks.place / 2048), 0) + (
+        1
+        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 4096 AND bucket < tasks.place / 4096), 0)
+        + coalesce((
+            SELECT sum(backlog.tasks) FROM backlog
+            WHERE width = 128 AND bucket >= tasks.place / 4096 * 32 AND bucket < tasks.place / 128
+        ), 0)
+        + (
             SELECT count(*) FROM tasks AS others
-            WHERE others.place >= tasks.place / 2048 * 2048 AND others.place < tasks.place AND others.status = 'waiting'
+            WHERE others.place >= tasks.place / 128 * 128 AND others.place < tasks.place AND others.status = 'waiting'
         ),
         NULL
     ) AS position
@@ -200,19 +206,27 @@ WHERE status = 'running'
 RETURNING place, task_id
 
 -- name: position
--- Whole blocks from the sums, the rest of its own block by place.
+-- Wide blocks from the sums, then narrow ones, the rest of its own block by place.
 SELECT
-    1 + coalesce((SELECT sum(tasks) FROM backlog WHERE bucket < :place / 2048), 0)
-    + (SELECT count(*) FROM tasks WHERE place >= :place / 2048 * 2048 AND place < :place AND status = 'waiting')
+    1
+    + coalesce((SELECT sum(tasks) FROM backlog WHERE width = 4096 AND bucket < :place / 4096), 0)
+    + coalesce((
+        SELECT sum(tasks) FROM backlog WHERE width = 128 AND bucket >= :place / 4096 * 32 AND bucket < :place / 128
+    ), 0)
+    + (SELECT count(*) FROM tasks WHERE place >= :place / 128 * 128 AND place < :place AND status = 'waiting')
 
 -- name: backlog
 -- Likewise, by model and type.
 SELECT model, media_type, sum(tasks), sum(unread), sum(unread_bytes), sum(pages)
 FROM (
-    SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog WHERE bucket < :before / 2048
+    SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog
+    WHERE width = 4096 AND bucket < :before / 4096
+    UNION ALL
+    SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog
+    WHERE width = 128 AND bucket >= :before / 4096 * 32 AND bucket < :before / 128
     UNION ALL
     SELECT model, media_type, 1, unread, unread_bytes, pages_left FROM tasks
-    WHERE place >= :before / 2048 * 2048 AND place < :before AND status = 'waiting'
+    WHERE place >= :before / 128 * 128 AND place < :before AND status = 'waiting'
 )
 GROUP BY model, media_type
 
@@ -220,7 +234,7 @@ GROUP BY model, media_type
 -- The sums for those that wait; those that run are few and have an index of their own, which is named since some
 -- planners would rather read a larger one.
 SELECT
-    (SELECT coalesce(sum(tasks), 0) FROM backlog),
+    (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 4096),
     (SELECT count(*) FROM tasks INDEXED BY tasks_running WHERE status = 'running')
 
 -- name: expire

@@ -204,11 +204,11 @@ def test_a_claim_does_not_look_at_the_tasks_of_blocked_models(schema: sqlite3.Co
 
 
 def test_a_rank_and_the_work_ahead_cost_a_block_not_the_queue(schema: sqlite3.Connection) -> None:
-    add(schema, 2 * 2048)
-    place = 2 * 2048 - 1
+    add(schema, 2 * 4096)
+    place = 2 * 4096 - 1
     once = {name: steps(schema, name, place=place, before=place) for name in ("position", "backlog")}
-    add(schema, 8 * 2048)
-    place = 10 * 2048 - 1
+    add(schema, 8 * 4096)
+    place = 10 * 4096 - 1
     for name, before in once.items():
         assert steps(schema, name, place=place, before=place) < before + 300
     assert steps(schema, "depth") < 300
@@ -276,21 +276,21 @@ def test_half_an_edit_is_refused(schema: sqlite3.Connection, half: str) -> None:
         "DELETE FROM tasks WHERE place % 3 = 0",
         "UPDATE tasks SET model = 'model-b' WHERE place % 5 = 0",
         "UPDATE tasks SET size = size * 2, media_type = 'text/plain' WHERE place > 2000",
-        "UPDATE tasks SET pages_total = 10, progress = 44 WHERE place BETWEEN 2040 AND 2060",
+        "UPDATE tasks SET pages_total = 10, progress = 44 WHERE place BETWEEN 4000 AND 4200",
         "UPDATE tasks SET place = 10000 + place WHERE place < 4",
         f"UPDATE tasks SET status = 'failed', {STATUS_VALUES[TaskStatus.FAILED]} WHERE place < 2100",
         "DELETE FROM tasks",
     ],
 )
 def test_the_sums_stay_right_when_someone_edits_rows(schema: sqlite3.Connection, edit: str) -> None:
-    add(schema, 2500)
+    add(schema, 4500)
     schema.execute(edit)
     plain = """
-        SELECT place / 2048, model, media_type, count(*), sum(pages_total IS NULL),
+        SELECT column1, place / column1, model, media_type, count(*), sum(pages_total IS NULL),
             sum(iif(pages_total IS NULL, size, 0)), sum(coalesce(CAST(round(pages_total * 0.56) AS INTEGER), 0))
-        FROM tasks WHERE status = 'waiting' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        FROM tasks, (VALUES (128), (4096)) WHERE status = 'waiting' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
     """
-    summed = [tuple(row) for row in schema.execute("SELECT * FROM backlog ORDER BY 1, 2, 3").fetchall()]
+    summed = [tuple(row) for row in schema.execute("SELECT * FROM backlog ORDER BY 1, 2, 3, 4").fetchall()]
     assert summed == [tuple(row) for row in schema.execute(plain).fetchall()]
 
 

@@ -35,6 +35,9 @@ STALL_SECONDS = 30.0
 LEAST_RATE = 4 * 1024
 """Bytes a second that an upload must reach on average from STALL_SECONDS on: a trickle holds no connection."""
 
+TOTAL_SECONDS = 3600.0
+"""In which any upload must be through."""
+
 
 class Upload:
     """The form of one request, read once."""
@@ -100,7 +103,7 @@ async def _pieces(content: StreamReader) -> AsyncIterator[bytes]:
     begin = loop.time()
     total = 0
     while True:
-        deadline = min(loop.time(), begin + total / LEAST_RATE) + STALL_SECONDS
+        deadline = min(loop.time(), begin + total / LEAST_RATE, begin + TOTAL_SECONDS - STALL_SECONDS) + STALL_SECONDS
         try:
             async with asyncio.timeout_at(deadline):
                 chunk = await content.readany()

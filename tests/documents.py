@@ -117,7 +117,7 @@ def _rc4_many(key: bytes, data: bytes) -> bytes:
 HELVETICA = "/Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >> >>"
 
 
-def _text(text: str, size: int = 11, left: int = 60, top: int = 780) -> bytes:
+def text_lines(text: str, size: int = 11, left: int = 60, top: int = 780) -> bytes:
     """Content that shows lines of Latin text from the top."""
     lines = []
     for line in text.split("\n"):
@@ -130,7 +130,7 @@ def text_pdf(pages: Sequence[str], *, password: str | None = None, rotate: int =
     """Pages of Latin text in a font that is not embedded."""
     pdf = PdfWriter(password)
     for text in pages:
-        pdf.page(_text(text), HELVETICA, entries=f"/Rotate {rotate}" if rotate else "")
+        pdf.page(text_lines(text), HELVETICA, entries=f"/Rotate {rotate}" if rotate else "")
     return pdf.finish()
 
 
@@ -159,7 +159,7 @@ def scanned_pdf(pages: Sequence[Image.Image], *, rotate: int = 0) -> bytes:
 def scanned_pdf_with_text(picture: Image.Image, text: str) -> bytes:
     """A scan with invisible text over it, as OCR software writes it."""
     pdf = PdfWriter()
-    _picture_page(pdf, picture, over=b"3 Tr " + _text(text))
+    _picture_page(pdf, picture, over=b"3 Tr " + text_lines(text))
     return pdf.finish()
 
 
@@ -168,7 +168,7 @@ def mixed_pdf(pages: Sequence[str | Image.Image]) -> bytes:
     pdf = PdfWriter()
     for page in pages:
         if isinstance(page, str):
-            pdf.page(_text(page), HELVETICA)
+            pdf.page(text_lines(page), HELVETICA)
         else:
             _picture_page(pdf, page)
     return pdf.finish()
@@ -211,13 +211,13 @@ def form_pdf(label: str, value: str) -> bytes:
     pdf = PdfWriter()
     resources = f"/Resources << {HELVETICA} >>"
     appearance = pdf.stream(
-        _text(value, left=2, top=5), f"/Type /XObject /Subtype /Form /BBox [0 0 200 20] {resources}"
+        text_lines(value, left=2, top=5), f"/Type /XObject /Subtype /Form /BBox [0 0 200 20] {resources}"
     )
     field = pdf.add(
         f"<< /Type /Annot /Subtype /Widget /FT /Tx /T (amount) /V ({value}) /Rect [200 770 400 790] /F 4 "
         f"/DA (/F1 11 Tf) /AP << /N {appearance} 0 R >> >>"
     )
-    pdf.page(_text(label), HELVETICA, entries=f"/Annots [{field} 0 R]")
+    pdf.page(text_lines(label), HELVETICA, entries=f"/Annots [{field} 0 R]")
     return pdf.finish(f"/AcroForm << /Fields [{field} 0 R] /DR << {HELVETICA} >> /DA (/F1 11 Tf) >>")
 
 
@@ -233,7 +233,7 @@ def damaged_pages_pdf(pages: Sequence[str | None]) -> bytes:
         if text is None:
             pdf._kids.append(pdf.add("(no page)"))
         else:
-            pdf.page(_text(text), HELVETICA)
+            pdf.page(text_lines(text), HELVETICA)
     return pdf.finish()
 
 
@@ -340,7 +340,7 @@ def pages_with_a_bomb(pages: Sequence[str | None], mebibytes: int = 1000) -> byt
             page = f"<< /Type /Page /Parent {pdf.tree} 0 R /MediaBox [0 0 595 842] /Contents {content} 0 R >>"
             pdf._kids.append(pdf.add(page))
         else:
-            pdf.page(_text(text), HELVETICA)
+            pdf.page(text_lines(text), HELVETICA)
     return pdf.finish()
 
 

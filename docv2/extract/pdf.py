@@ -9,10 +9,8 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from PIL import Image
 from docv2.documents import Detail, Page, PageSource
 from docv2.errors import DocumentError
 from docv2.extract.base import Found, clean, fitting, picture_page, text_page, unread_page
+from docv2.extract.pdfchoice import Drawing, Measures, choose, figure_share, measure_text
 from docv2.extract.pdftext import SecondReader
 
 ENCRYPTED = "The PDF is encrypted. Please send it without a password."
@@ -48,54 +47,6 @@ WHITE = ((255, 255),) * 3
 """The extremes of a picture on which there is nothing."""
 
 Image.preinit()  # In the fork server once, rather than in each child.
-
-
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """What tells how well a page's text stands for the page."""
-
-    characters: int
-    """Without blanks."""
-    odd: float = 0.0
-    """Share of characters that no text has: control characters, private use, replacement marks."""
-    unmapped: float = 0.0
-    """Share of characters that the font gives no meaning for; what stands there is a guess."""
-    pictures: float = 0.0
-    """Share of the page's area under pictures, at most 1."""
-    drawings: int = 0
-    """Lines, shapes and shadings."""
-    marks: bool = False
-    """Whether it carries form fields, stamps or notes, which are in no text."""
-
-
-def choose(page: Measures, detail: Detail = Detail.AUTO) -> tuple[PageSource, str]:
-    """What the model is given of a page, and why. The thresholds are first ones, set by eye on public sample files."""
-    if detail is Detail.IMAGE:
-        return PageSource.PICTURE, "Pictures of the pages were asked for."
-    source, reason = _best(page)
-    if detail is Detail.TEXT:
-        if source is PageSource.PICTURE:
-            return PageSource.NONE, f"{reason} Text alone was asked for."
-        return PageSource.TEXT, "Text alone was asked for."
-    return source, reason
-
-
-def _best(page: Measures) -> tuple[PageSource, str]:
-    if page.characters == 0:
-        return PageSource.PICTURE, "The page has no text."
-    if page.odd > 0.1 or (page.unmapped > 0.3 and page.odd > 0.01):
-        return PageSource.PICTURE, "The text of the page cannot be decoded."
-    if page.unmapped > 0.5:
-        return PageSource.BOTH, "The font does not say for sure what the text of the page is."
-    if page.pictures >= 0.5 and page.characters < 50:
-        return PageSource.PICTURE, "Most of the page is a picture."
-    if page.pictures >= 0.1:
-        return PageSource.BOTH, "A picture takes up a good part of the page."
-    if page.marks:
-        return PageSource.BOTH, "The page carries form fields, stamps or notes."
-    if page.characters < 100 and page.drawings > 20:
-        return PageSource.BOTH, "The page is drawn rather than written."
-    return PageSource.TEXT, "The page has text."
 
 
 def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator[Found]:
@@ -180,16 +131,6 @@ def _text_or_nothing(folder: Path, number: int, text: str, reason: str) -> Page:
 
 
 # -- looking at a page ------------------------------------------------------------------------------------------------
-_ODD = re.compile(r"[\x00-\x01\x03-\x08\x0b\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd-\uffff]|\(cid:\d+\)")
-"""What no text has. PDFium marks a hyphen at a line's end with \\x02; pdfminer.six writes (cid:N) for what it lacks."""
-
-
-def measure_text(text: str) -> Measures:
-    """What the text alone tells."""
-    characters = len("".join(text.split()))
-    return Measures(characters, odd=sum(len(odd[0]) for odd in _ODD.finditer(text)) / max(1, characters))
-
-
 def _look(page: pdfium.PdfPage) -> tuple[str, Measures]:
     """A page's text, within what of the page is shown, and its measures."""
     with closing(page.get_textpage()) as textpage:
@@ -198,17 +139,24 @@ def _look(page: pdfium.PdfPage) -> tuple[str, Measures]:
         sample = range(0, count, max(1, count // SAMPLE))
         unmapped = sum(raw.FPDFText_HasUnicodeMapError(textpage, index) == 1 for index in sample)
     measured = measure_text(found)
-    pictures, drawings = _contents(page)
+    pictures, drawings, figures = _contents(page)
     measures = Measures(
-        measured.characters, measured.odd, unmapped / max(1, len(sample)), pictures, drawings, _is_marked(page)
+        measured.characters,
+        measured.odd,
+        unmapped / max(1, len(sample)),
+        pictures,
+        drawings,
+        figures,
+        _is_marked(page),
     )
     return clean(found), measures
 
 
-def _contents(page: pdfium.PdfPage) -> tuple[float, int]:
-    """Share of the page under pictures, and how much is drawn on it."""
-    left, bottom, right, top = page.get_bbox()
-    covered, drawings = 0.0, 0
+def _contents(page: pdfium.PdfPage) -> tuple[float, int, float]:
+    """Share of the page under pictures, how much is drawn on it, and the share of the page under figures."""
+    left, bottom, right, top = shown = page.get_bbox()
+    covered = 0.0
+    drawings: list[Drawing] = []
     pending = _objects(raw.FPDFPage_CountObjects, raw.FPDFPage_GetObject, page.raw, pdfium.PdfMatrix(), 0)
     for _ in range(MAX_OBJECTS):
         if not pending:
@@ -218,15 +166,17 @@ def _contents(page: pdfium.PdfPage) -> tuple[float, int]:
         if kind == raw.FPDF_PAGEOBJ_IMAGE:
             x0, y0, x1, y1 = matrix.on_rect(*_bounds(item))
             covered += max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, top) - max(y0, bottom))
-        elif kind in (raw.FPDF_PAGEOBJ_PATH, raw.FPDF_PAGEOBJ_SHADING):
-            drawings += 1
+        elif kind == raw.FPDF_PAGEOBJ_PATH:
+            drawings.append(Drawing(*matrix.on_rect(*_bounds(item)), segments=raw.FPDFPath_CountSegments(item)))
+        elif kind == raw.FPDF_PAGEOBJ_SHADING:
+            drawings.append(Drawing(*matrix.on_rect(*_bounds(item)), segments=2))
         elif kind == raw.FPDF_PAGEOBJ_FORM and depth < MAX_DEPTH:
             own = raw.FS_MATRIX()
             raw.FPDFPageObj_GetMatrix(item, own)
             inner = pdfium.PdfMatrix.from_raw(own).multiply(matrix)
             pending += _objects(raw.FPDFFormObj_CountObjects, raw.FPDFFormObj_GetObject, item, inner, depth + 1)
     area = (right - left) * (top - bottom)
-    return (min(1.0, covered / area) if area > 0 else 0.0), drawings
+    return (min(1.0, covered / area) if area > 0 else 0.0), len(drawings), figure_share(drawings, shown)
 
 
 def _objects(

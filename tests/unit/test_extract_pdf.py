@@ -15,7 +15,7 @@ from docv2.documents import Detail, MediaType, PageSource
 from docv2.errors import DocumentError
 from docv2.extract import pdf
 from docv2.extract.base import MAX_PIXELS, MAX_SIDE, clean, fitting
-from docv2.extract.pdf import Measures, choose
+from docv2.extract.pdfchoice import Drawing, Measures, choose, figure_share
 from tests import documents
 from tests.reading import ReadPage, read_document
 
@@ -207,6 +207,44 @@ def test_the_caller_may_ask_for_text_or_pictures_alone(
     assert [page.source for page in found] == sources
 
 
+SOME_TEXT = documents.text_lines("Turnover rose in every quarter of the year, as the figure shows.\n" * 6)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "source"),
+    [
+        pytest.param(
+            b"".join(b"%d 300 30 %d re f\n" % (100 + 50 * bar, 40 + 30 * bar) for bar in range(6)),
+            PageSource.BOTH,
+            id="bars",
+        ),
+        pytest.param(b"100 300 m 200 450 l 300 380 l 400 500 l 450 350 l 480 420 l S", PageSource.BOTH, id="line"),
+        pytest.param(b"200 300 m 400 300 400 500 200 500 c 100 450 100 350 200 300 c f", PageSource.BOTH, id="pie"),
+        pytest.param(
+            b"".join(b"%d %d 120 18 re S\n" % (60 + 120 * x, 300 + 18 * y) for x in range(4) for y in range(9)),
+            PageSource.TEXT,
+            id="table",
+        ),
+        pytest.param(b"60 700 m 540 700 l S 60 100 m 540 100 l S", PageSource.TEXT, id="rules"),
+        pytest.param(b"60 800 m 80 800 80 830 60 830 c 50 820 50 810 60 800 c f", PageSource.TEXT, id="logo"),
+        pytest.param(b"0.9 g 0 0 595 842 re f 0 g", PageSource.TEXT, id="ground"),
+    ],
+)
+def test_a_drawn_figure_is_shown_and_a_table_is_not(drawn: bytes, source: PageSource, tmp_path: Path) -> None:
+    writer = documents.PdfWriter()
+    writer.page(drawn + b"\n" + SOME_TEXT, documents.HELVETICA)
+    assert read(writer.finish(), tmp_path)[0].source is source
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.builds(Drawing, *[st.floats()] * 4, st.integers(0, 100)), max_size=20),
+    st.tuples(*[st.floats(-1e6, 1e6)] * 4),
+)
+def test_the_share_of_figures_is_a_share(drawings: list[Drawing], page: tuple[float, float, float, float]) -> None:
+    assert 0 <= figure_share(drawings, page) <= 1
+
+
 # -- the rule ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("page", "source"),
@@ -224,6 +262,8 @@ def test_the_caller_may_ask_for_text_or_pictures_alone(
         (Measures(40, drawings=5), PageSource.TEXT),
         (Measures(40, drawings=500), PageSource.BOTH),
         (Measures(2000, drawings=500), PageSource.TEXT),
+        (Measures(2000, figures=0.03), PageSource.TEXT),
+        (Measures(2000, figures=0.1), PageSource.BOTH),
     ],
 )
 def test_the_rule(page: Measures, source: PageSource) -> None:
@@ -234,7 +274,7 @@ def test_the_rule(page: Measures, source: PageSource) -> None:
 @given(
     st.builds(
         Measures, st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.integers(0, 5000),
-        st.booleans(),
+        st.floats(0, 1), st.booleans(),
     )
 )  # fmt: skip
 def test_the_rule_always_gives_something_and_a_reason(page: Measures) -> None:

@@ -22,6 +22,7 @@ from docv2.llm.catalog import Catalog, endpoints_of
 from docv2.llm.forms import FormCheck
 from docv2.llm.health import EndpointHealth
 from docv2.llm.learned import Learned
+from docv2.quote import Quotes
 from docv2.sandbox import Sandbox
 from docv2.settings import Settings
 from docv2.storage.base import Storage
@@ -155,6 +156,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             pool=pool,
             changes=changes,
             estimate=estimate,
+            forms=forms,
+            quotes=Quotes(sandbox=sandbox, folders=folders, catalog=catalog, gate=gate, estimate=estimate),
         )
 
         await _take_up(store)

@@ -4,6 +4,7 @@
     ├── RequestError                        the caller can mend it
     │   ├── BadRequest              400     validation_error
     │   ├── InvalidValue            422     validation_error
+    │   ├── Unreadable              422     processing_error    only where a document is read at once, for a quote
     │   ├── FileTooLarge            413     validation_error
     │   ├── UnsupportedType         415     validation_error
     │   ├── Conflict                409     validation_error
@@ -66,6 +67,13 @@ class InvalidValue(RequestError):
     """A value is readable but not allowed."""
 
     status = 422
+
+
+class Unreadable(RequestError):
+    """The document was read at once, and the task would fail for what was found."""
+
+    status = 422
+    error_type = "processing_error"
 
 
 class FileTooLarge(RequestError):

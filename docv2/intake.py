@@ -13,31 +13,38 @@ import time
 import unicodedata
 import uuid
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from docv2.accounts.users import ADMIN
 from docv2.config import RuntimeConfig
+from docv2.documents import Detail
 from docv2.errors import Cancelled, Conflict, DocV2Error, NotFound, Unavailable
 from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.extract import sniff
 from docv2.llm.catalog import Catalog
+from docv2.llm.forms import FormCheck, read_form
 from docv2.llm.health import EndpointHealth
+from docv2.quote import Quoted, Quotes
 from docv2.storage.base import Incoming, Storage
 from docv2.store.base import Request, Store, User
-from docv2.tasks import NewTask, Task, TaskStatus
+from docv2.tasks import JSONObject, NewTask, Task, TaskStatus
 from docv2.validation import PLAIN_NUMBER, Input, checked
 from docv2.views import (
     Accepted,
     CancelledTask,
+    PageCounts,
+    PageList,
     Standing,
     TaskList,
     TaskView,
     Wait,
     accepted,
     memory_usage,
+    page_view,
     summary,
     view,
 )
@@ -54,6 +61,8 @@ MAX_WAIT = 60.0
 """Seconds that a look at a task may wait for a change."""
 MAX_LISTED = 100
 """Tasks on one page of a list."""
+MAX_PAGES_LISTED = 1000
+"""Document pages in one answer: some 200 kB."""
 MAX_FILENAME = 255
 MAX_TOKENS = 1_000_000
 """Beyond what any model writes; keeps the number within what every endpoint can read."""
@@ -63,6 +72,10 @@ _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 
 
 # -- what comes in ----------------------------------------------------------------------------------------------------
+def _form(value: object) -> object:
+    return read_form(value) if isinstance(value, str) else value
+
+
 class Question(Input):
     """What is asked of the document, as the fields of a form say it."""
 
@@ -76,9 +89,22 @@ class Question(Input):
     max_tokens: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=MAX_TOKENS)] | None = Field(
         None, description=f"a whole number from 1 to {MAX_TOKENS}"
     )
+    detail: Detail = Field(Detail.AUTO, description="auto, text or image")
+    response_format: Annotated[JSONObject | None, BeforeValidator(_form)] = Field(
+        None, description="JSON of OpenAI's form: of type json_schema, json_object or text"
+    )
+    dry_run: bool = Field(False, description="true or false")
 
 
-FIELD_BYTES: Mapping[str, int] = {"prompt": 20_000, "model": 1_000, "temperature": 100, "max_tokens": 100}
+FIELD_BYTES: Mapping[str, int] = {
+    "prompt": 20_000,
+    "model": 1_000,
+    "temperature": 100,
+    "max_tokens": 100,
+    "detail": 100,
+    "response_format": 32_000,
+    "dry_run": 100,
+}
 """The fields beside the file with the most bytes each may hold; a prompt of 4000 characters has at most 16,000."""
 
 
@@ -87,6 +113,17 @@ class Look(Input):
 
     wait: Annotated[float, PLAIN_NUMBER, Field(ge=0, le=MAX_WAIT)] = Field(
         0.0, description=f"a number of seconds from 0 to {MAX_WAIT:g}"
+    )
+
+
+class PageListing(Input):
+    """Which pages of a task's document to list."""
+
+    limit: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=MAX_PAGES_LISTED)] = Field(
+        100, description=f"a whole number from 1 to {MAX_PAGES_LISTED}"
+    )
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")] | None = Field(
+        None, description="the next_cursor of the answer before"
     )
 
 
@@ -137,6 +174,8 @@ class Intake:
         pool: Pool,
         changes: Changes,
         estimate: Estimator,
+        forms: FormCheck,
+        quotes: Quotes,
     ) -> None:
         self._store = store
         self._storage = storage
@@ -147,14 +186,17 @@ class Intake:
         self._pool = pool
         self._changes = changes
         self._estimate = estimate
+        self._forms = forms
+        self._quotes = quotes
 
     # -- submit -------------------------------------------------------------------------------------------------------
-    async def submit(self, user: User, upload: Upload, *, key: str | None = None) -> Accepted:
+    async def submit(self, user: User, upload: Upload, *, key: str | None = None) -> Accepted | Quoted:
         """Take a document and a question; both are on disk when this returns, and on failure nothing is.
 
         What was sent before under the same `key` becomes no second task, and Conflict where it is something else.
         Unavailable while no documents are taken; FileTooLarge as soon as the file passes the limit; UnsupportedType,
-        BadRequest and InvalidValue for what cannot be used; DiskFull where there is no room.
+        BadRequest and InvalidValue for what cannot be used; DiskFull where there is no room. Where only a quote is
+        wanted nothing is kept in any case, and Unreadable tells that the task would fail.
         """
         self._check_open()
         async with self._storage.receive(self._config.current.max_file_size) as file:
@@ -163,11 +205,14 @@ class Intake:
             filename = display_name(sent_name)
             config = self._config.current
             received = await file.finish()
+            key = None if question.dry_run else key
             request = Request(key, _fingerprint(received.sha256, filename, question)) if key else None
             if request and (before := await self._store.accepted(user.user_id, request)):
                 return await self._accepted(before, self._pool.free_slots())
             model = self._catalog.choose(question.model or "")
             media_type = await asyncio.to_thread(sniff.check, received.path, filename)
+            if question.response_format:
+                await self._forms.schema(question.response_format)
             new = NewTask(
                 task_id=str(uuid.uuid4()),
                 user_id=user.user_id,
@@ -179,7 +224,11 @@ class Intake:
                 model=model,
                 temperature=config.temperature if question.temperature is None else question.temperature,
                 max_tokens=question.max_tokens or config.max_tokens,
+                detail=question.detail,
+                response_format=question.response_format,
             )
+            if question.dry_run:
+                return await self._quotes.quote(new, received.path)
             return await _to_the_end(self._accept(file, new, request))
 
     def _check_open(self) -> None:
@@ -191,9 +240,10 @@ class Intake:
             raise Unavailable("The server is short of memory", retry_after=30)
 
     async def _accept(self, file: Incoming, new: NewTask, request: Request | None) -> Accepted:
+        wait, work = await self._expected(new)
         await file.keep(new.task_id)
         try:
-            task = await self._store.enqueue(new, request)
+            task = await self._store.enqueue(replace(new, estimated_wait=wait, estimated_work=work), request)
         except BaseException:
             await self._storage.delete(new.task_id)
             raise
@@ -204,6 +254,14 @@ class Intake:
         else:  # the same request came twice at once, and the other one was first
             await self._storage.delete(new.task_id)
         return await self._accepted(task, free)
+
+    async def _expected(self, new: NewTask) -> tuple[float | None, float | None]:
+        """Seconds that a task will wait and take, to be held against the truth once it is known."""
+        try:
+            return await self._estimate.at_tail(new.model, new.media_type, new.size)
+        except DocV2Error as error:
+            log.warning("no estimate for task %s: %s", new.task_id, error)
+            return None, None
 
     async def _accepted(self, task: Task, free_slots: int) -> Accepted:
         try:
@@ -270,6 +328,19 @@ class Intake:
                 summary(task, self._standing(task, position, free) if position else None) for task, position in shown
             ),
             next_cursor=_cursor(shown[-1][0].place) if len(rows) > len(shown) else None,
+        )
+
+    async def pages(self, user: User, task_id: str, listing: PageListing) -> PageList:
+        """What became of the pages of a task's document, while it runs and as long as it is kept."""
+        task = await self._find(user, task_id)
+        rows = await self._store.ledger(task_id, after=int(listing.cursor or 0), limit=listing.limit + 1)
+        shown = rows[: listing.limit]
+        return PageList(
+            task_id=task_id,
+            counts=PageCounts.read(await self._store.page_counts(task_id)),
+            pages_total=task.pages_total,
+            pages=tuple(map(page_view, shown)),
+            next_cursor=str(shown[-1].number) if len(rows) > len(shown) else None,
         )
 
     # -- cancel -------------------------------------------------------------------------------------------------------

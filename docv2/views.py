@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from docv2.documents import PageRecord, PageSource
 from docv2.tasks import Result, Stage, Task, TaskStatus
 from docv2.worker.gate import Memory
 
@@ -75,6 +78,28 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PageCounts:
+    """Pages by what a model is given of them."""
+
+    total: int
+    text: int
+    picture: int
+    both: int
+    none: int
+    """Pages that could not be used at all."""
+
+    @classmethod
+    def of(cls, sources: Iterable[str]) -> PageCounts:
+        """Count them."""
+        return cls.read(Counter(map(str, sources)))
+
+    @classmethod
+    def read(cls, counts: Mapping[str, int]) -> PageCounts:
+        """From counts by source."""
+        return cls(sum(counts.values()), **{source.value: counts.get(source, 0) for source in PageSource})
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The answer and what must be known to read it."""
 
@@ -82,6 +107,7 @@ class Answer:
     model_used: str
     finish_reason: str
     warnings: tuple[str, ...]
+    pages: PageCounts
     file_info: FileInfo
     processing_metadata: Metadata
     usage: Usage
@@ -124,6 +150,45 @@ class TaskView:
     started_at: float | None = None
     completed_at: float | None = None
     processing_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """A page in the ledger. What does not apply, or not yet, is None."""
+
+    page: int
+    """1-based."""
+    read_as: str
+    """`text`, `picture`, `both`, or `none` where it could not be read."""
+    reason: str
+    """Why so."""
+    used_as: str | None
+    """What a model was given of it, in the same words; not there before a model has answered."""
+    model: str | None
+    attempts: int
+    """Calls that it was part of, those that failed included."""
+    tokens: int
+    """Its share of the tokens that the endpoint counted."""
+    finish_reason: str | None
+    """How the answer that it went into ended; `length`: cut short."""
+    characters: int
+    picture_width: int | None
+    """Pixels."""
+    picture_height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PageList:
+    """Part of the ledger of a task's pages, in order."""
+
+    task_id: str
+    counts: PageCounts
+    """Of all pages read so far."""
+    pages_total: int | None
+    """Not there before the document was opened."""
+    pages: tuple[PageView, ...]
+    next_cursor: str | None
+    """Asks for those that follow, of which there may be more by then; not there at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +312,23 @@ def _common(task: Task, stands: Standing | None) -> dict[str, Any]:
     }
 
 
+def page_view(record: PageRecord) -> PageView:
+    """A page of the ledger as its owner sees it."""
+    return PageView(
+        page=record.number,
+        read_as=record.source.value,
+        reason=record.reason,
+        used_as=record.used.value if record.used else None,
+        model=record.model,
+        attempts=record.attempts,
+        tokens=record.tokens,
+        finish_reason=record.finish_reason,
+        characters=record.chars,
+        picture_width=record.picture_width or None,
+        picture_height=record.picture_height or None,
+    )
+
+
 def _doing(task: Task) -> str:
     pages = f": {task.pages_done} of {task.pages_total} pages" if task.pages_total else ""
     match task.stage:
@@ -276,6 +358,7 @@ def _answer(task: Task, result: Result) -> Answer:
         model_used=result.model_used,
         finish_reason=result.finish_reason,
         warnings=result.warnings,
+        pages=PageCounts.read(result.pages),
         file_info=FileInfo(task.filename, task.size, task.media_type),
         processing_metadata=Metadata(
             prompt_length=len(task.prompt),

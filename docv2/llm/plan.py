@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from docv2.documents import Page, PageSource
-from docv2.errors import ContextExceeded
+from docv2.errors import ContextExceeded, ModelError
 from docv2.tasks import Part
 
 if TYPE_CHECKING:  # The reader's children count tokens, and loading the client would take each of them two seconds.
@@ -131,6 +131,41 @@ def plan(
         pieces = [piece for excerpt in run for piece in _pieces(excerpt, sizes, model, room)]
         parts += _cut(pieces, sizes, model, room)
     return [part for part in parts if any(_readable(excerpt.page, model) for excerpt in part)]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What asking about a document will take."""
+
+    parts: int
+    """Calls that ask about pages."""
+    calls: int
+    """All calls, those that combine answers included."""
+    prompt_tokens: int
+    completion_tokens: int
+    """At most."""
+
+
+def expect(
+    pages: Sequence[Page], sizes: Mapping[int, int], model: Model, request: Request, *, times: float
+) -> Expected:
+    """What asking about a document will take that is `times` as long as these pages of it."""
+    groups = plan(remaining(pages, sizes, []), sizes, model, request)
+    parts = math.ceil(len(groups) * times) if times > 1 else len(groups)
+    if not parts:
+        raise ModelError("The document has only pictures, and no model that can see is available")
+    frame = FRAME_TOKENS + tokens_of(request.prompt, model)
+    prompt = parts * frame + round(times * sum(cost(excerpt, sizes, model) for group in groups for excerpt in group))
+    whole, part = whole_answer(model, request.max_tokens), part_answer(model, request.max_tokens)
+    calls, completion, answers = parts, whole if parts == 1 else parts * part, parts
+    at_once = max(2, _room(model, request) // (part + BLOCK_TOKENS))
+    while answers > 1:
+        prompt += answers * part
+        answers = math.ceil(answers / at_once)
+        prompt += answers * frame
+        completion += whole if answers == 1 else answers * part
+        calls += answers
+    return Expected(parts, calls, prompt + tokens_of(request.form, model), completion)
 
 
 def cost(excerpt: Excerpt, sizes: Mapping[int, int], model: Model) -> int:

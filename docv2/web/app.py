@@ -23,11 +23,13 @@ from docv2.errors import (
     RateLimited,
     StartError,
     Unauthenticated,
+    Unreadable,
     UnsupportedType,
 )
-from docv2.intake import Listing, Look, Question
+from docv2.intake import Listing, Look, PageListing, Question
+from docv2.quote import Quoted
 from docv2.telemetry.notify import fed_watchdog, notify
-from docv2.views import Accepted, CancelledTask, TaskList, TaskView
+from docv2.views import Accepted, CancelledTask, PageList, TaskList, TaskView
 from docv2.web import accounts, middleware, system, tasks
 from docv2.web.inputs import NoQuery, with_query
 from docv2.web.route import Route
@@ -48,10 +50,10 @@ ROUTES = (
         "POST",
         "/api/v2/process",
         tasks.process,
-        answers=Accepted,
+        answers=Accepted | Quoted,
         headers=tasks.ProcessHeaders,
         form=Question,
-        refuses=(InvalidValue, FileTooLarge, UnsupportedType, Conflict, DiskFull),
+        refuses=(InvalidValue, Unreadable, FileTooLarge, UnsupportedType, Conflict, DiskFull),
     ),
     Route(
         "GET",
@@ -62,6 +64,14 @@ ROUTES = (
         refuses=(NotFound, InvalidValue),
     ),
     Route("GET", "/api/v2/tasks", tasks.listed, answers=TaskList, query=Listing, refuses=(InvalidValue,)),
+    Route(
+        "GET",
+        "/api/v2/tasks/{task_id}/pages",
+        tasks.pages,
+        answers=PageList,
+        query=PageListing,
+        refuses=(NotFound, InvalidValue),
+    ),
     Route("DELETE", "/api/v2/tasks/{task_id}", tasks.cancel, answers=CancelledTask, refuses=(NotFound, Conflict)),
     Route("GET", "/api/v2/models", system.models, public=True, answers=system.ModelsBody),
     Route("GET", "/api/v2/health", system.health, public=True, answers=system.HealthBody),

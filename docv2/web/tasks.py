@@ -1,4 +1,4 @@
-"""The routes of tasks: submit a document, look, list, cancel."""
+"""The routes of tasks: submit a document, look, list, see its pages, cancel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, cast
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
-from docv2.intake import FIELD_BYTES, Listing, Look
+from docv2.intake import FIELD_BYTES, Listing, Look, PageListing
 from docv2.validation import Input
 from docv2.web.answers import answer
 from docv2.web.inputs import headers_of
@@ -24,7 +24,7 @@ class ProcessHeaders(Input):
 
 
 async def process(request: web.Request) -> web.Response:
-    """Take a document and a question."""
+    """Take a document and a question; with `dry_run`, say what they would take."""
     key = headers_of(request, ProcessHeaders).idempotency_key
     upload = Upload(request, FIELD_BYTES)
     return answer(await request.app[SERVICES].intake.submit(request[USER], upload, key=key))
@@ -39,6 +39,12 @@ async def status(request: web.Request) -> web.Response:
 async def listed(request: web.Request) -> web.Response:
     """One's own tasks, newest first, page by page."""
     return answer(await request.app[SERVICES].intake.tasks(request[USER], cast("Listing", request[QUERY])))
+
+
+async def pages(request: web.Request) -> web.Response:
+    """What became of each page of a task's document: also while it runs, and as long as the task is kept."""
+    task_id, listing = request.match_info["task_id"], cast("PageListing", request[QUERY])
+    return answer(await request.app[SERVICES].intake.pages(request[USER], task_id, listing))
 
 
 async def cancel(request: web.Request) -> web.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from docv2.config import RuntimeConfig, from_settings
 from docv2.documents import Page, PageSource
 from docv2.estimate import Estimator
 from docv2.events import Changes
+from docv2.extract.base import READERS
 from docv2.intake import Intake
 from docv2.llm.capabilities import Told
 from docv2.llm.catalog import Catalog
 from docv2.llm.client import Endpoint
+from docv2.llm.forms import FormCheck
 from docv2.llm.health import EndpointHealth
 from docv2.llm.learned import Learned
+from docv2.quote import Quotes
 from docv2.sandbox import Sandbox
 from docv2.settings import Settings
 from docv2.storage.local import LocalStorage
@@ -32,6 +35,7 @@ from docv2.store.base import User
 from docv2.store.sqlite import SQLiteStore
 from docv2.tasks import Claim, Result, Stage, Task
 from docv2.web.app import listening
+from docv2.worker.folders import WorkFolders
 from docv2.worker.gate import Gate, Memory
 from docv2.worker.pool import Pool
 
@@ -125,7 +129,11 @@ class Site:
 
     async def status(self, task_id: str, **query: Any) -> Any:
         """What the status route says of a task."""
-        status, body, _ = await self.call("GET", f"/api/v2/status/{task_id}", params=query)
+        return await self.get(f"/api/v2/status/{task_id}", **query)
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """The body of an answer that is no error."""
+        status, body, _ = await self.call("GET", path, params=query)
         assert status == 200, body
         return body
 
@@ -209,13 +217,14 @@ async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIte
     async def never(task: Task) -> None:
         raise AssertionError("nobody runs the pool here")
 
+    sandbox = Sandbox(preload=sorted({*READERS.values(), "docv2.llm.schema", "jsonschema"}))
     pool = Pool(
         owner="pool",
         store=store,
         config=config,
         gate=gate,
         health=health,
-        sandbox=Sandbox(),
+        sandbox=sandbox,
         changes=changes,
         work=never,
     )
@@ -242,11 +251,20 @@ async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIte
             pool=pool,
             changes=changes,
             estimate=estimate,
+            forms=FormCheck(sandbox),
+            quotes=Quotes(
+                sandbox=sandbox, folders=WorkFolders(data_dir / "work"), catalog=catalog, gate=gate, estimate=estimate
+            ),
         ),
         sessions=Sessions(store, SECRET),
         embedded=False,
     )
     user = await users.add(store, "ada@example.org")
     _, key = await keys.create(store, user)
-    async with listening(services, "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
+    async with (
+        listening(services, "127.0.0.1", 0) as url,
+        aiohttp.ClientSession() as session,
+        AsyncExitStack() as stack,
+    ):
+        stack.push_async_callback(sandbox.close)
         yield Site(url, services, store, data_dir / "files", session, user, key, meter, stopped)

@@ -27,7 +27,13 @@ def checked(status: int, body: Any, headers: Any) -> dict[str, Any]:
     """An error answer, after a look at its shape."""
     assert headers["Content-Type"].startswith("application/json")
     assert set(body) - {"task_id"} == {"detail", "error_type", "timestamp", "request_id"}
-    assert body["error_type"] in {"validation_error", "auth_error", "rate_limit_error", "system_error"}
+    assert body["error_type"] in {
+        "validation_error",
+        "auth_error",
+        "rate_limit_error",
+        "processing_error",
+        "system_error",
+    }
     assert isinstance(body["detail"], str)
     assert body["detail"]
     assert abs(time.time() - body["timestamp"]) < 60

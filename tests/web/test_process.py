@@ -70,6 +70,9 @@ async def test_an_accepted_task_is_answered_even_where_its_position_cannot_be_re
     assert (await site.task(body["task_id"])).filename == "note.txt"
 
 
+KNOWN = "file, prompt, model, temperature, max_tokens, detail, response_format, dry_run"
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "detail"),
     [
@@ -94,8 +97,10 @@ async def test_an_accepted_task_is_answered_even_where_its_position_cannot_be_re
         ({"max_tokens": "12.5"}, 400, "max_tokens must be a whole number from 1 to 1000000"),
         ({"max_tokens": "0x10"}, 400, "max_tokens must be a whole number from 1 to 1000000"),
         ({"model": "nobody's"}, 422, "Unknown model; available: sees, reads"),
-        ({"priority": "1"}, 400, "Unknown field 'priority'; known are file, prompt, model, temperature, max_tokens"),
-        ({"x" * 60: "1"}, 400, f"Unknown field '{'x' * 40}…'; known are file, prompt, model, temperature, max_tokens"),
+        ({"detail": "high"}, 422, "detail must be auto, text or image"),
+        ({"dry_run": "perhaps"}, 400, "dry_run must be true or false"),
+        ({"priority": "1"}, 400, f"Unknown field 'priority'; known are {KNOWN}"),
+        ({"x" * 60: "1"}, 400, f"Unknown field '{'x' * 40}…'; known are {KNOWN}"),
     ],
 )
 async def test_a_field_that_cannot_be_used_is_named(

@@ -94,6 +94,7 @@ async def test_a_completed_task_has_its_answer_and_all_that_it_stands_on(site: S
         prompt_tokens=10,
         completion_tokens=5,
         finish_reason="length",
+        pages={"text": 1, "none": 1},
     )
     body = await site.status(task_id)
     task = await site.task(task_id)
@@ -116,6 +117,7 @@ async def test_a_completed_task_has_its_answer_and_all_that_it_stands_on(site: S
             "model_used": "sees",
             "finish_reason": "length",
             "warnings": ["Page 2 could not be read"],
+            "pages": {"total": 2, "text": 1, "picture": 0, "both": 0, "none": 1},
             "file_info": {"filename": "note.txt", "size": len(TEXT), "type": "text/plain"},
             "processing_metadata": {
                 "prompt_length": len(PROMPT),

@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import lru_cache, partial
 from importlib.resources import files
 from operator import itemgetter
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import aiosqlite
 
@@ -33,6 +33,9 @@ from docv2.store.engine import DRIVER, ERRORS, connect_reader, connect_writer, i
 from docv2.store.migrate import inspect, migrate
 from docv2.store.writer import Command, Kind, T, Writer
 from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task, TaskStatus
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +113,7 @@ class SQLiteStore:
     # -- the queue ----------------------------------------------------------------------------------------------------
     async def enqueue(self, new: NewTask, request: Request | None = None) -> Task:
         """Accept a task at the tail of the queue, or find the one that the same request became."""
-        return await self._request(partial(_enqueue, {**asdict(new), "now": time.time()}, request))
+        return await self._request(partial(_enqueue, {**_values(new), "now": time.time()}, request))
 
     async def accepted(self, user_id: str, request: Request) -> Task | None:
         """The task that this request became, if it did; Conflict where another one was sent under its key."""
@@ -170,7 +173,7 @@ class SQLiteStore:
         """Keep pages as read, one finished step."""
         pages_done = max((page.number for page in pages), default=0)
         values = {"progress": progress, "pages_done": pages_done, "pages_total": pages_total}
-        await self._result("save_pages", claim, values, [("save_page", asdict(page)) for page in pages])
+        await self._result("save_pages", claim, values, [("save_page", _values(page)) for page in pages])
 
     async def count_call(self, claim: Claim, first_page: int, last_page: int) -> None:
         """Note in the ledger that a model is about to be asked about these pages."""
@@ -183,7 +186,7 @@ class SQLiteStore:
     ) -> None:
         """Keep the answer to one part, one finished step, and what it was given of each page."""
         answer = {"model": part.model, "finish_reason": part.finish_reason}
-        steps = [("save_part_answer", asdict(part)), *(("use_page", {**answer, **asdict(use)}) for use in uses)]
+        steps = [("save_part_answer", _values(part)), *(("use_page", {**answer, **_values(use)}) for use in uses)]
         await self._result("save_part", claim, {"stage": stage, "progress": progress}, steps)
 
     async def pages(self, task_id: str) -> list[Page]:
@@ -207,7 +210,7 @@ class SQLiteStore:
 
     async def complete(self, claim: Claim, result: Result) -> None:
         """End a running task with its answer."""
-        await self._result("complete", claim, {"result": asdict(result)})
+        await self._result("complete", claim, {"result": _values(result)})
 
     async def fail(self, claim: Claim, error: str, error_type: str) -> None:
         """End a running task with an error."""
@@ -277,7 +280,7 @@ class SQLiteStore:
     # -- accounts -----------------------------------------------------------------------------------------------------
     async def add_user(self, user: User) -> None:
         """Add a user; Conflict where the e-mail is taken."""
-        if not await self._request(partial(_count, "add_user", asdict(user))):
+        if not await self._request(partial(_count, "add_user", _values(user))):
             raise Conflict("A user with this e-mail exists already.")
 
     async def user_by_email(self, email: str) -> User | None:
@@ -300,7 +303,7 @@ class SQLiteStore:
 
     async def add_key(self, key: ApiKey, sha256: str) -> None:
         """Add a key by the SHA-256 of its text."""
-        if not await self._request(partial(_count, "add_key", {**asdict(key), "sha256": sha256, "own": False})):
+        if not await self._request(partial(_count, "add_key", {**_values(key), "sha256": sha256, "own": False})):
             raise Conflict("This key exists already.")
 
     async def own_key(self, user_id: str) -> ApiKey | None:
@@ -310,7 +313,7 @@ class SQLiteStore:
 
     async def replace_own_key(self, key: ApiKey, sha256: str) -> None:
         """Add the key that its user made; the one before it is revoked in the same moment."""
-        values = {**asdict(key), "sha256": sha256, "own": True, "now": time.time()}
+        values = {**_values(key), "sha256": sha256, "own": True, "now": time.time()}
         await self._request(partial(_replace_own_key, values))
 
     async def revoke_own_key(self, user_id: str) -> ApiKey | None:
@@ -393,7 +396,7 @@ def _count(name: str, values: Values, connection: sqlite3.Connection) -> int:
 
 
 def _fenced(claim: Claim, values: Values) -> Values:
-    return {**asdict(claim), **values, "now": time.time()}
+    return {**_values(claim), **values, "now": time.time()}
 
 
 def _claimed(name: str, values: Values, steps: Sequence[Step], connection: sqlite3.Connection) -> None:
@@ -480,6 +483,11 @@ def _become(rows: Sequence[sqlite3.Row], request: Request) -> Task | None:
 def _user(row: Sequence[Any]) -> User:
     user_id, email, name, role, active, created_at = row
     return User(user_id, email, name, role, bool(active), created_at)
+
+
+def _values(record: DataclassInstance) -> Values:
+    """A record's fields by name. Unlike dataclasses.asdict it copies no value, which took a tenth of every write."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _bind(values: Values) -> Values:

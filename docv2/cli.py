@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -82,6 +84,43 @@ async def _serve(settings: Settings) -> None:
     async with bootstrap.open_services(settings) as services:
         await accounts.first_administrator(services.store, settings.data_dir, terminal=sys.stdout)
         await app.serve(services, ready=lambda url: click.echo(f"docv2 {docv2.__version__} answers on {url}"))
+
+
+@main.command()
+@click.argument("dest", type=click.Path(path_type=Path))
+@data_dir_option
+def backup(dest: Path, data_dir: str | None) -> None:
+    """Back everything up into the new folder DEST and read it back. Works while the server runs.
+
+    In it: the database, the documents still needed, generated secrets, the environment file. For its owner alone.
+    """
+    from docv2.commands import backup as copies
+
+    copies.tell_backup(_settings(DOCV2_DATA_DIR=data_dir), dest)
+    _with_store(data_dir, lambda store: store.save_note("backup", "last", {"ended_at": time.time()}))
+
+
+@main.command()
+@click.argument("src", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@data_dir_option
+def restore(src: Path, data_dir: str | None) -> None:
+    """Put the backup SRC into a data folder that is empty; what waited or was worked on then goes on at the start."""
+    from docv2.commands import backup as copies
+
+    copies.tell_restore(src, _settings(DOCV2_DATA_DIR=data_dir).data_dir)
+
+
+@main.command()
+@data_dir_option
+def check(data_dir: str | None) -> None:
+    """Look at everything a server needs and say, line by line, what to do about what is not right.
+
+    Exit status 1 where something must be done, else 0. Works while the server runs.
+    """
+    from docv2.commands import check as checks
+
+    given = {} if data_dir is None else {"DOCV2_DATA_DIR": data_dir}
+    sys.exit(asyncio.run(checks.run({**os.environ, **given})))
 
 
 @main.group()

@@ -27,6 +27,10 @@ FIRST_BYTES_PER_PAGE: Mapping[str, float] = {
 """Used until a document of the type was read; a picture is one page whatever its size."""
 
 
+RATES_SECONDS = 1.0
+"""What was measured is read this often at most: every poll asks for it, and no single task moves it far."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """Seconds as a part for each document and a part for each page."""
@@ -59,22 +63,30 @@ class Estimator:
         self._store = store
         self._slots = slots
         self._running = running
+        self._rates: tuple[float, _Rates] | None = None
+        """With the time at which they were read."""
 
     async def wait_seconds(self, task: Task) -> float:
         """Seconds until a waiting task starts."""
-        return await self._wait(await _Rates.load(self._store), task.place)
+        return await self._wait(await self._current(), task.place)
 
     async def seconds(self, task: Task) -> float:
         """Seconds until a task ends: its wait, if it waits, and its own work."""
-        rates = await _Rates.load(self._store)
+        rates = await self._current()
         if task.status is TaskStatus.RUNNING:
             return rates.left(task)
         return await self._wait(rates, task.place) + rates.task(task)
 
     async def at_tail(self, model: str, media_type: str, size: int, pages: int | None = None) -> tuple[float, float]:
         """Seconds that a document which is not in the queue yet would wait there, and then take."""
-        rates = await _Rates.load(self._store)
+        rates = await self._current()
         return await self._wait(rates, None), rates.work(model, media_type, pages or rates.pages(media_type, size, 1))
+
+    async def _current(self) -> _Rates:
+        now = time.monotonic()
+        if self._rates is None or now - self._rates[0] >= RATES_SECONDS:
+            self._rates = now, await _Rates.load(self._store)
+        return self._rates[1]
 
     async def _wait(self, rates: _Rates, place: int | None) -> float:
         ahead = sum(rates.group(group) for group in await self._store.backlog(place))

@@ -444,21 +444,20 @@ def _result(text: str) -> Result:
 
 
 TASK_FIELDS = tuple(field.name for field in fields(Task))
-READ_AS: Mapping[str, Callable[[Any], Any]] = {
-    "status": TaskStatus,
-    "stage": Stage,
-    "detail": Detail,
-    "response_format": json.loads,
-    "result": _result,
+READ_AS: Mapping[int, Callable[[Any], Any]] = {
+    TASK_FIELDS.index("status"): TaskStatus,
+    TASK_FIELDS.index("stage"): Stage,
+    TASK_FIELDS.index("detail"): Detail,
+    TASK_FIELDS.index("response_format"): json.loads,
+    TASK_FIELDS.index("result"): _result,
 }
 """What becomes of a task's columns that do not stay as SQLite has them."""
-_READ_AT = [(TASK_FIELDS.index(name), read) for name, read in READ_AS.items()]
 
 
 def _task(row: sqlite3.Row) -> Task:
     # By position, as this is done at every poll: by name it took twice as long.
     values = list(_in_order(tuple(row.keys()))(row))
-    for index, read in _READ_AT:
+    for index, read in READ_AS.items():
         if values[index] is not None:
             values[index] = read(values[index])
     return Task(*values)

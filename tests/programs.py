@@ -14,7 +14,7 @@ REQUIRED = "DOCV2_TEST_REQUIRE_PROGRAMS"
 
 def require(program: str) -> str:
     """Where the program is; skips the test in one line where it is not."""
-    found = shutil.which(program)
+    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if found is None:
         missing(f"needs the program {program}")
     return found

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from docv2.accounts.users import ADMIN
 from docv2.config import RuntimeConfig
@@ -81,18 +81,24 @@ class Question(Input):
 
     prompt: Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=5, max_length=4000, pattern=r"^[^\x00]*$")
-    ] = Field(description="5 to 4000 characters of text")
+    ] = Field(
+        description="5 to 4000 characters of text",
+        # The same as a pattern, for those who only read the schema.
+        json_schema_extra={"pattern": r"^[^\x00]*\S[^\x00]{3,}\S[^\x00]*$"},
+    )
     model: str | None = Field(None, description="the id of a listed model")
-    temperature: Annotated[float, PLAIN_NUMBER, Field(ge=0, le=2)] | None = Field(
+    temperature: Annotated[float, Field(ge=0, le=2), PLAIN_NUMBER] | None = Field(
         None, description="a number from 0.0 to 2.0"
     )
-    max_tokens: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=MAX_TOKENS)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), PLAIN_NUMBER] | None = Field(
         None, description=f"a whole number from 1 to {MAX_TOKENS}"
     )
     detail: Detail = Field(Detail.AUTO, description="auto, text or image")
-    response_format: Annotated[JSONObject | None, BeforeValidator(_form)] = Field(
-        None, description="JSON of OpenAI's form: of type json_schema, json_object or text"
-    )
+    response_format: Annotated[
+        JSONObject | None,
+        BeforeValidator(_form),
+        WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
+    ] = Field(None, description="JSON of OpenAI's form: of type json_schema, json_object or text")
     dry_run: bool = Field(False, description="true or false")
 
 
@@ -111,7 +117,7 @@ FIELD_BYTES: Mapping[str, int] = {
 class Look(Input):
     """How to look at a task."""
 
-    wait: Annotated[float, PLAIN_NUMBER, Field(ge=0, le=MAX_WAIT)] = Field(
+    wait: Annotated[float, Field(ge=0, le=MAX_WAIT), PLAIN_NUMBER] = Field(
         0.0, description=f"a number of seconds from 0 to {MAX_WAIT:g}"
     )
 
@@ -119,7 +125,7 @@ class Look(Input):
 class PageListing(Input):
     """Which pages of a task's document to list."""
 
-    limit: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=MAX_PAGES_LISTED)] = Field(
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGES_LISTED), PLAIN_NUMBER] = Field(
         100, description=f"a whole number from 1 to {MAX_PAGES_LISTED}"
     )
     cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")] | None = Field(
@@ -133,7 +139,7 @@ class Listing(Input):
     status: Literal["pending", "queued", "processing", "completed", "failed"] | None = Field(
         None, description="pending, queued, processing, completed or failed; the first two find all that wait"
     )
-    limit: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=MAX_LISTED)] = Field(
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTED), PLAIN_NUMBER] = Field(
         20, description=f"a whole number from 1 to {MAX_LISTED}"
     )
     cursor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{11}$")] | None = Field(

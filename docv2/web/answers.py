@@ -5,13 +5,25 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
 from multidict import CIMultiDict
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from docv2.errors import DocV2Error, RateLimited, Unauthenticated, Unavailable
+
+JSON = "application/json"
+
+ERROR_TYPES = (
+    "validation_error",
+    "auth_error",
+    "rate_limit_error",
+    "processing_error",
+    "timeout_error",
+    "system_error",
+)
+"""Every kind of error that an answer can be; a task that failed may also be `cancelled`."""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -30,10 +42,15 @@ class ErrorBody:
     """The body of every answer that is not a success."""
 
     detail: str
-    error_type: str
+    """What is wrong, for people."""
+    error_type: Annotated[str, Field(json_schema_extra={"enum": list(ERROR_TYPES)})]
+    """What kind of thing is wrong, for programs."""
     timestamp: float
+    """Unix seconds."""
     request_id: str
+    """What the request is called in the server's log."""
     task_id: str | None = None
+    """The task that it is about."""
 
 
 _adapters: dict[type, TypeAdapter[Any]] = {}
@@ -44,7 +61,7 @@ def answer(body: object, *, status: int = 200) -> web.Response:
     """A dataclass as JSON, without the fields that are None."""
     kind = type(body)
     adapter = _adapters.get(kind) or _adapters.setdefault(kind, TypeAdapter(kind))
-    return web.Response(body=adapter.dump_json(body, exclude_none=True), status=status, content_type="application/json")
+    return web.Response(body=adapter.dump_json(body, exclude_none=True), status=status, content_type=JSON)
 
 
 def failure(error: DocV2Error, request_id: str, *, task_id: str | None = None) -> web.Response:

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -30,11 +30,11 @@ from docv2.intake import Listing, Look, PageListing, Question
 from docv2.quote import Quoted
 from docv2.telemetry.notify import fed_watchdog, notify
 from docv2.views import Accepted, CancelledTask, PageList, TaskList, TaskView
-from docv2.web import accounts, middleware, system, tasks
+from docv2.web import accounts, middleware, openapi, system, tasks
 from docv2.web.inputs import NoQuery, with_query
 from docv2.web.route import Route
 from docv2.web.server import Runner
-from docv2.web.state import KEY_CHECK, SERVICES
+from docv2.web.state import DESCRIPTION, KEY_CHECK, ROUTE_TABLE, SERVICES
 
 if TYPE_CHECKING:
     from docv2.bootstrap import Services
@@ -90,6 +90,8 @@ ROUTES = (
     Route("GET", "/api/v1/auths/api_key", accounts.show_key, answers=accounts.OwnKey, refuses=(NotFound,)),
     Route("DELETE", "/api/v1/auths/api_key", accounts.revoke_key, answers=accounts.OwnKey, refuses=(NotFound,)),
     Route("GET", "/api/version", system.version, public=True, answers=system.VersionBody),
+    Route("GET", "/openapi.json", openapi.document, public=True, answers=dict[str, Any]),
+    Route("GET", "/docs", openapi.page, public=True, answers="text/html"),
 )
 
 
@@ -98,6 +100,8 @@ def create_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[middleware.around])
     app[SERVICES] = services
     app[KEY_CHECK] = KeyCheck(services.store)
+    app[ROUTE_TABLE] = ROUTES
+    app[DESCRIPTION] = []
     app.on_response_prepare.append(middleware.on_prepare)
     app.on_cleanup.append(_finish)
     for route in ROUTES:
@@ -107,6 +111,7 @@ def create_app(services: Services) -> web.Application:
         app.router.add_route(route.method, route.path, handler)
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, handler)
+    app.router.add_get("/docs/static/{name}", openapi.part_of_page)
     return app
 
 

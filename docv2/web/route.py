@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -20,7 +21,7 @@ class Route:
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     public: bool = False
     """Whether it answers without credentials."""
-    answers: object = None
+    answers: Any = None
     """The type of the body of its success; a media type where that is no JSON."""
     query: type[Input] | None = None
     """What may stand in the query. Anything else is refused, as is everything where there is none."""

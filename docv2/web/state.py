@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -12,9 +13,14 @@ from docv2.validation import Input
 
 if TYPE_CHECKING:
     from docv2.bootstrap import Services
+    from docv2.web.route import Route
 
 SERVICES: web.AppKey[Services] = web.AppKey("services")
 KEY_CHECK = web.AppKey("key_check", KeyCheck)
+ROUTE_TABLE: web.AppKey[Iterable[Route]] = web.AppKey("route_table")
+"""What the application answers."""
+DESCRIPTION: web.AppKey[list[bytes]] = web.AppKey("description")
+"""The description of the API once it was asked for; empty until then."""
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)

@@ -1,0 +1,329 @@
+"""The description of the API for programs: OpenAPI 3.1, made of the table of routes and of the models they name."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+import docv2
+from docv2.errors import BadRequest, DocV2Error, Forbidden, NotFound, Unauthenticated, Unavailable
+from docv2.validation import Input
+from docv2.web.answers import JSON, ErrorBody
+from docv2.web.route import Route
+from docv2.web.state import DESCRIPTION, ROUTE_TABLE
+
+Schema = dict[str, Any]
+
+STATIC = Path(__file__).with_name("static")
+
+PARTS = {"docs.css": "text/css; charset=utf-8", "docs.js": "text/javascript; charset=utf-8"}
+"""What the page loads."""
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""What the page may do: load its own script, style and description, and nothing from anywhere else."""
+
+ABOUT = """\
+Upload a document with a question; get an answer that names every page it could not use.
+
+`process` answers as soon as the document is safe. `status` tells what becomes of it; with `wait` it answers when that
+changes. Whatever fails, the answer is an `ErrorBody`, and every answer has an `X-Request-ID`. Times are Unix seconds. A
+field that does not apply is left out. `HEAD` is answered wherever `GET` is.\
+"""
+
+TAGS = {
+    "Tasks": ("/api/v2/process", "/api/v2/status", "/api/v2/tasks"),
+    "Account": ("/api/v1/auths",),
+    "Service": ("/",),
+}
+"""Groups of routes, and how the paths of each begin. The first that fits counts."""
+
+
+async def document(request: web.Request) -> web.Response:
+    """Describe the API to programs, in OpenAPI 3.1."""
+    made = request.app[DESCRIPTION]
+    if not made:  # it takes a moment, and most servers are never asked
+        text = json.dumps(await asyncio.to_thread(describe, request.app[ROUTE_TABLE]), ensure_ascii=False)
+        made[:] = [text.encode()]
+    return web.Response(body=made[0], content_type=JSON)
+
+
+async def page(_: web.Request) -> web.StreamResponse:
+    """Describe the API to people."""
+    return web.FileResponse(
+        STATIC / "docs.html",
+        headers={"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": PAGE_POLICY},
+    )
+
+
+async def part_of_page(request: web.Request) -> web.StreamResponse:
+    """Hand out what the page loads."""
+    name = request.match_info["name"]
+    if name not in PARTS:
+        raise NotFound("There is nothing at this address")
+    return web.FileResponse(STATIC / name, headers={"Content-Type": PARTS[name]})
+
+
+def describe(routes: Iterable[Route]) -> Schema:
+    """All of it."""
+    routes = list(routes)
+    paths: dict[str, Schema] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, routes)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "docv2",
+            "version": docv2.__version__,
+            "description": ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in TAGS],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(routes),
+            "securitySchemes": {
+                "credentials": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key (`sk-…`) or the token of a sign-in.",
+                }
+            },
+            "headers": {
+                "X-Request-ID": {
+                    "description": "What the request is called in the server's log. One that is sent as `req_` and 1 "
+                    "to 64 letters, digits, `_` or `-` is kept.",
+                    "schema": {"type": "string", "pattern": "^req_[A-Za-z0-9_-]{1,64}$"},
+                },
+                "Retry-After": {
+                    "description": "Seconds after which it makes sense to try again.",
+                    "schema": {"type": "integer", "minimum": 1},
+                },
+                "WWW-Authenticate": {"description": "How to authenticate.", "schema": {"type": "string"}},
+            },
+        },
+    }
+
+
+# -- operations -------------------------------------------------------------------------------------------------------
+def _operation(route: Route, routes: list[Route]) -> Schema:
+    summary, _, description = inspect.cleandoc(route.handler.__doc__ or "").partition("\n\n")
+    operation: Schema = {
+        "operationId": operation_id(route),
+        "tags": [next(tag for tag, begins in TAGS.items() if route.path.startswith(begins))],
+        "summary": summary.rstrip("."),
+        **({"description": description} if description else {}),
+        "security": [{}, {"credentials": []}] if route.public else [{"credentials": []}],
+    }
+    if parameters := [
+        *_path_parameters(route),
+        *_parameters(route.query, "query"),
+        *_parameters(route.headers, "header"),
+    ]:
+        operation["parameters"] = parameters
+    if route.json:
+        operation["requestBody"] = _body(JSON, {"$ref": _ref(route.json.__name__)})
+    if route.form:
+        operation["requestBody"] = _body("multipart/form-data", {"$ref": _ref(route.form.__name__)})
+    operation["responses"] = {"200": _success(route, routes), **_failures(route)}
+    return operation
+
+
+def operation_id(route: Route) -> str:
+    """The name of an operation for code that is generated from the description."""
+    return route.handler.__name__
+
+
+def _path_parameters(route: Route) -> Iterator[Schema]:
+    for part in route.path.split("/"):
+        if part.startswith("{"):
+            yield {
+                "name": part[1:-1],
+                "in": "path",
+                "required": True,
+                "description": "The id that `process` answered.",
+                "schema": {"type": "string", "format": "uuid"},
+            }
+
+
+def _parameters(model: type[Input] | None, where: str) -> Iterator[Schema]:
+    if model is None:
+        return
+    schema = _without_null(model.model_json_schema())
+    for name, field in schema["properties"].items():
+        description = field.pop("description")
+        yield {
+            "name": name,
+            "in": where,
+            "required": name in schema.get("required", ()),
+            "description": f"{description[0].upper()}{description[1:]}.",
+            "schema": field,
+        }
+
+
+def _body(media_type: str, schema: Schema) -> Schema:
+    return {"required": True, "content": {media_type: {"schema": schema}}}
+
+
+def _success(route: Route, routes: list[Route]) -> Schema:
+    response: Schema = {"description": "Success", "headers": {"X-Request-ID": _header("X-Request-ID")}}
+    if isinstance(route.answers, str):
+        response["content"] = {route.answers: {"schema": {"type": "string"}}}
+        return response
+    schema = _answer_schema(route.answers)
+    response["content"] = {JSON: {"schema": schema}}
+    if links := dict(_links(route, routes)):
+        response["links"] = links
+    return response
+
+
+def _answer_schema(answers: Any) -> Schema:
+    """The answer by reference: its parts are among the components."""
+    schema = TypeAdapter(answers).json_schema(ref_template=_ref("{model}"), mode="serialization")
+    schema.pop("$defs", None)
+    if inspect.isclass(answers) and "$ref" not in schema and answers is not dict:
+        return {"$ref": _ref(answers.__name__)}
+    return schema
+
+
+def _links(route: Route, routes: list[Route]) -> Iterator[tuple[str, Schema]]:
+    """What can be done with an answer: everything about the task that was accepted, and the next page of a list."""
+    if route.form:
+        for other in routes:
+            if "{task_id}" in other.path:
+                yield (
+                    operation_id(other),
+                    {"operationId": operation_id(other), "parameters": {"task_id": "$response.body#/task_id"}},
+                )
+    if route.query and "cursor" in route.query.model_fields:
+        yield (
+            "next",
+            {"operationId": operation_id(route), "parameters": {"cursor": "$response.body#/next_cursor"}},
+        )
+
+
+def _failures(route: Route) -> Schema:
+    kinds: list[type[DocV2Error]] = [BadRequest, Unavailable, *route.refuses]
+    if not route.public:
+        kinds += [Unauthenticated, Forbidden]
+    by_status: dict[int, list[type[DocV2Error]]] = {}
+    for kind in sorted(dict.fromkeys(kinds), key=lambda kind: kind.status):
+        by_status.setdefault(kind.status, []).append(kind)
+    return {str(status): _failure(status, kinds) for status, kinds in by_status.items()}
+
+
+def _failure(status: int, kinds: list[type[DocV2Error]]) -> Schema:
+    names = ["X-Request-ID"]
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE):
+        names.append("Retry-After")
+    if status == HTTPStatus.UNAUTHORIZED:
+        names.append("WWW-Authenticate")
+    about = " ".join(_about(kind) for kind in kinds)
+    return {
+        "description": about,
+        "headers": {name: _header(name) for name in names},
+        "content": {JSON: {"schema": {"$ref": _ref(ErrorBody.__name__)}}},
+    }
+
+
+def _about(kind: type[DocV2Error]) -> str:
+    told = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+    return f"`{kind.error_type}`: {told}"
+
+
+# -- schemas ----------------------------------------------------------------------------------------------------------
+def _schemas(routes: list[Route]) -> Schema:
+    """Every model and dataclass that a route names, and those in them, by name."""
+    inputs = [model for route in routes for model in (route.json, route.form) if model]
+    taken = models_json_schema([(model, "validation") for model in inputs], ref_template=_ref("{model}"))[1]
+    found: Schema = dict(taken.get("$defs", {}))
+    kinds: dict[str, type] = {}
+    for route in routes:
+        if route.form:
+            _add_file(found[route.form.__name__])
+    answers: list[Any] = [route.answers for route in routes if route.answers and not isinstance(route.answers, str)]
+    for answer in [*answers, ErrorBody]:
+        schema = TypeAdapter(answer).json_schema(ref_template=_ref("{model}"), mode="serialization")
+        found.update(schema.pop("$defs", {}))
+        if inspect.isclass(answer) and schema.get("title") == answer.__name__:
+            found[answer.__name__] = schema
+        kinds.update(_kinds(answer))
+    for name, schema in found.items():
+        _without_null(schema)
+        for field, told in _field_docs(kinds.get(name)).items():
+            schema["properties"][field].setdefault("description", told)
+    return dict(sorted(found.items()))
+
+
+def _add_file(form: Schema) -> None:
+    """The one field that no model has, since it is never in memory."""
+    file = {"type": "string", "format": "binary", "description": "the document, sent as a file with its name"}
+    form["properties"] = {"file": file, **form["properties"]}
+    form["required"] = ["file", *form.get("required", ())]
+
+
+def _kinds(answer: object) -> dict[str, type]:
+    """The dataclasses in an answer by name."""
+    found: dict[str, type] = {}
+    open_ends = [answer]
+    while open_ends:
+        kind = open_ends.pop()
+        open_ends += getattr(kind, "__args__", ())
+        if inspect.isclass(kind) and hasattr(kind, "__dataclass_fields__") and kind.__name__ not in found:
+            found[kind.__name__] = kind
+            open_ends += inspect.get_annotations(kind, eval_str=True).values()
+    return found
+
+
+def _field_docs(kind: type | None) -> dict[str, str]:
+    """The texts below the fields of a dataclass: what they are is said once, where they are defined."""
+    if kind is None:
+        return {}
+    (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(parsed, ast.ClassDef)
+    docs = {}
+    for field, told in zip(parsed.body, parsed.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            match told:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[field.target.id] = " ".join(text.split())
+    return docs
+
+
+def _without_null(schema: Schema) -> Schema:
+    """Say of fields that may be None what is true on the wire: they are left out."""
+    for name, field in schema.get("properties", {}).items():
+        field.pop("title", None)
+        if field.get("default", ...) is None:
+            del field["default"]
+        options = field.get("anyOf", [])
+        if {"type": "null"} in options:
+            rest = [option for option in options if option != {"type": "null"}]
+            del field["anyOf"]
+            field.update(rest[0] if len(rest) == 1 else {"anyOf": rest})
+            if name in schema.get("required", ()):
+                schema["required"].remove(name)
+    schema.pop("title", None)
+    return schema
+
+
+def _ref(name: str) -> str:
+    return f"#/components/schemas/{name}"
+
+
+def _header(name: str) -> Mapping[str, str]:
+    return {"$ref": f"#/components/headers/{name}"}

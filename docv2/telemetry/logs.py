@@ -11,6 +11,7 @@ import json
 import logging
 import logging.handlers
 import queue
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,10 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
     0x2029: "\\u2029",
 }
 """Whatever a terminal or a line-based reader could take for the end of the line or a command."""
+
+
+_PLAIN = re.compile(r'[^\s"=]+')
+"""Values that need no quotes."""
 
 
 @contextmanager
@@ -121,7 +126,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class HumanFormatter(logging.Formatter):
@@ -150,4 +155,4 @@ class JSONFormatter(logging.Formatter):
 
 def _shown(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text if text and not any(char.isspace() or char in '"=' for char in text) else json.dumps(text)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

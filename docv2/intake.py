@@ -32,6 +32,7 @@ from docv2.quote import Quoted, Quotes
 from docv2.storage.base import Incoming, Storage
 from docv2.store.base import Request, Store, User
 from docv2.tasks import JSONObject, NewTask, Task, TaskStatus
+from docv2.telemetry import metrics
 from docv2.validation import PLAIN_NUMBER, Input, checked
 from docv2.views import (
     Accepted,
@@ -363,6 +364,7 @@ class Intake:
         if before.ended:
             raise Conflict(f"The task has ended already: {before.status}")
         self._pool.cancel(task_id)
+        metrics.task_failed(Cancelled.error_type)
         self._changes.announce(task_id)
         log.info("task cancelled", extra={"task_id": task_id, "was": before.status})
         return CancelledTask(task_id, TaskStatus.FAILED, Cancelled.error_type, message)

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from docv2.errors import DocumentError, DocV2Error, OverLimit, ParserDied, StartError
 from docv2.forkserver import MAX_MESSAGE, Request, packet
+from docv2.telemetry import metrics
 
 Job = Callable[..., Iterator[Any]]
 """A module-level generator function. Its arguments and what it yields are plain JSON."""
@@ -326,6 +327,7 @@ def _error(run: _Run, word: str, value: object) -> Exception:
 
 def _tell_usage(run: _Run, outcome: str, exit_: _Exit) -> None:
     """Log what a child took: memory of the server before and after it, its own at its peak."""
+    metrics.PARSER_MEMORY.observe(exit_.peak)
     fields = {
         "owner": run.owner,
         "seconds": round(time.monotonic() - run.started_at, 2),

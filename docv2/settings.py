@@ -99,6 +99,11 @@ class Settings(BaseModel):
         default=SecretStr(""),
         about="What the tokens of a sign-in are signed with. Empty: generated once into `session.secret`.",
     )
+    metrics_token: SecretStr = _env(
+        "DOCV2_METRICS_TOKEN",
+        default=SecretStr(""),
+        about="Bearer token with which `/metrics` is read from other machines. Empty: from this one alone.",
+    )
     enable_api_key: bool = _env("ENABLE_API_KEY", default=True, about="Whether API keys are let in, and may be made.")
     api_key_allowed_endpoints: Annotated[tuple[str, ...], Field(json_schema_extra={"separator": ","})] | None = _env(
         "API_KEY_ALLOWED_ENDPOINTS",
@@ -336,6 +341,6 @@ def _explain(details: ErrorDetails, chosen: Mapping[str, tuple[str, str]]) -> st
     field = str(details["loc"][0])
     name, value = chosen.get(field, (env_names(field)[0], default(field)))
     # A base URL may carry a password as well.
-    shown = "(hidden)" if field.startswith(("openai_", "secret_")) else repr(value)
+    shown = "(hidden)" if field.startswith(("openai_", "secret_", "metrics_token")) else repr(value)
     reason = details.get("ctx", {}).get("error")
     return f"{name}={shown}: {reason if isinstance(reason, ValueError) else f'must be {allowed(field)}'}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from docv2.errors import ModelError, UpstreamUnavailable
 from docv2.llm.catalog import Catalog, Model
 from docv2.tasks import Task
+from docv2.telemetry import metrics
 
 SHORTEST_BLOCK = 1.0
 LONGEST_BLOCK = 60.0
@@ -102,6 +103,7 @@ class EndpointHealth:
 
     def after_failure(self, task: Task, error: UpstreamUnavailable) -> Consequence:
         """A call failed: what becomes of the endpoint that the error names, and of the task."""
+        metrics.upstream_failed(error.endpoint, down=error.endpoint_down)
         state = self._of(error.endpoint)
         now = self._clock()
         state.failures += not error.endpoint_down

@@ -30,7 +30,7 @@ from docv2.intake import Listing, Look, PageListing, Question
 from docv2.quote import Quoted
 from docv2.telemetry.notify import fed_watchdog, notify
 from docv2.views import Accepted, CancelledTask, PageList, TaskList, TaskView
-from docv2.web import accounts, middleware, openapi, system, tasks
+from docv2.web import accounts, metrics, middleware, openapi, system, tasks
 from docv2.web.inputs import NoQuery, with_query
 from docv2.web.route import Route
 from docv2.web.server import Runner
@@ -90,6 +90,15 @@ ROUTES = (
     Route("GET", "/api/v1/auths/api_key", accounts.show_key, answers=accounts.OwnKey, refuses=(NotFound,)),
     Route("DELETE", "/api/v1/auths/api_key", accounts.revoke_key, answers=accounts.OwnKey, refuses=(NotFound,)),
     Route("GET", "/api/version", system.version, public=True, answers=system.VersionBody),
+    Route(
+        "GET",
+        "/metrics",
+        metrics.scrape,
+        public=True,
+        answers="text/plain",
+        query=metrics.Scrape,
+        refuses=(InvalidValue, Unauthenticated),
+    ),
     Route("GET", "/openapi.json", openapi.document, public=True, answers=dict[str, Any]),
     Route("GET", "/docs", openapi.page, public=True, answers="text/html"),
 )

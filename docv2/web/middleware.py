@@ -13,7 +13,7 @@ from docv2.accounts.keys import PREFIX
 from docv2.errors import DocV2Error, Forbidden, MethodNotAllowed, NotFound, RequestError, Unauthenticated, Unavailable
 from docv2.intake import TASK_ID
 from docv2.settings import Settings
-from docv2.telemetry import logs
+from docv2.telemetry import logs, metrics
 from docv2.web.answers import complete_headers, failure, new_request_id, plain_failure
 from docv2.web.proxies import client_address
 from docv2.web.state import CLIENT, KEY_CHECK, REQUEST_ID, SERVICES, USER
@@ -42,7 +42,10 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = response.status
         return response
     finally:
-        _log_access(request, status, time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        resource = request.match_info.route.resource
+        metrics.request_answered(request.method, resource.canonical if resource else "", status, seconds)
+        _log_access(request, status, seconds)
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

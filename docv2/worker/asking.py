@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from docv2.llm.plan import Excerpt
 from docv2.llm.prompt import Rejected
 from docv2.store.base import Store
 from docv2.tasks import Part, Result, Stage, Task
+from docv2.telemetry import metrics
 from docv2.worker import outcome
 from docv2.worker.clock import StepClock
 from docv2.worker.meter import Meter
@@ -212,6 +214,7 @@ class Asking:
         limit = plan.whole_answer if question.is_last else plan.part_answer
         if question.excerpts:
             await store.count_call(task.claim, part.first_page, part.last_page)
+        began = time.monotonic()
         reply = await self.endpoint.ask(
             self.model.id,
             await question.messages(),
@@ -220,6 +223,12 @@ class Asking:
             response_format=task.response_format if question.is_last else None,
             on_progress=partial(meter.streamed, part.scope),
             task_id=task.task_id,
+        )
+        metrics.model_called(
+            self.endpoint.name,
+            time.monotonic() - began,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
         )
         self.means.health.succeeded(self.model)
         part = replace(
@@ -259,10 +268,13 @@ class Asking:
                     failures.append(error)
                     return None
 
+        began = time.monotonic()
         async with self._reporting(meter), asyncio.TaskGroup() as group:
             running = [group.create_task(one(question)) for question in questions]
         if failures:
             raise min(failures, key=lambda error: (not isinstance(error, ClaimLost), not isinstance(error, TaskError)))
+        if questions:
+            metrics.STAGE.labels(meter.stage).observe(time.monotonic() - began)
         return [part for part in (task.result() for task in running) if part is not None]
 
     @asynccontextmanager

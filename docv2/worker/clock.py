@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from docv2.config import Config
 from docv2.errors import OutOfTime
 from docv2.tasks import Task
+from docv2.telemetry import metrics
 
 
 class StepClock:
@@ -21,7 +22,12 @@ class StepClock:
         self._end = self._loop.time() + config.max_task_seconds - worked_seconds
 
     def step(self) -> None:
-        """A page or a part was finished: the time for the next one starts."""
+        """A page or a part was finished: on to the next one."""
+        metrics.STEPS.inc()
+        self.start()
+
+    def start(self) -> None:
+        """The time for a step starts."""
         self._timer.reschedule(min(self._loop.time() + self._step_seconds, self._end))
 
 
@@ -32,7 +38,7 @@ async def step_clock(config: Config, task: Task) -> AsyncIterator[StepClock]:
     try:
         async with timer:
             clock = StepClock(timer, config, task.worked_seconds)
-            clock.step()
+            clock.start()
             yield clock
     except TimeoutError:
         if not timer.expired():

@@ -30,6 +30,7 @@ from docv2.sandbox import Sandbox
 from docv2.storage.base import Storage
 from docv2.store.base import Store
 from docv2.tasks import Result, Task
+from docv2.telemetry import metrics
 from docv2.worker.asking import READING_SHARE, Asking, Means, text_sizes
 from docv2.worker.clock import StepClock, step_clock
 from docv2.worker.folders import WorkFolders
@@ -78,6 +79,8 @@ class Pipeline:
             async with step_clock(self._config.current, task) as clock:
                 result = await self._answer(task, clock)
             await self._store.complete(task.claim, result)
+            expected = None if task.estimated_wait is None else task.estimated_wait + (task.estimated_work or 0)
+            metrics.task_completed(created_at=task.created_at, started_at=task.started_at, estimated=expected)
         except ClaimLost:
             log.info("task %s ended meanwhile", task.task_id)
         except UpstreamUnavailable as error:
@@ -101,6 +104,7 @@ class Pipeline:
         log.warning("Failed: task %s: %s: %s", task.task_id, error.error_type, said)
         with suppress(ClaimLost):
             await self._store.fail(task.claim, error.message, error.error_type)
+            metrics.task_failed(error.error_type)
 
     async def _wait_for_upstream(self, task: Task, error: UpstreamUnavailable) -> None:
         """Back to its place until the endpoint may do better; failed, where the endpoint fails on this task alone."""
@@ -148,6 +152,7 @@ class Pipeline:
                     raise Crashed("The program that reads the document died twice on it") from error
                 log.warning("reading task %s again from page %d: %s", task.task_id, len(pages) + 1, error)
         await self._store.save_pages(task.claim, [], progress=READING_SHARE, pages_total=len(pages))
+        metrics.STAGE.labels("reading").observe(time.monotonic() - began)
         if pages and not kept:
             await self._store.measure("bytes", task.media_type, len(pages), task.size)
             await self._store.measure("reading", task.media_type, len(pages), time.monotonic() - began)

@@ -17,6 +17,7 @@ from docv2.llm.health import EndpointHealth
 from docv2.sandbox import Sandbox
 from docv2.store.base import Store
 from docv2.tasks import Task
+from docv2.telemetry import metrics
 from docv2.worker.gate import SAMPLE_SECONDS, Gate, Level
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class Pool:
     def _start(self, task: Task) -> None:
         # Here, not where the job first runs: the next claim must already know.
         self._health.started(task)
+        metrics.task_started(created_at=task.created_at, started_at=task.started_at, attempt=task.attempt)
         job = asyncio.create_task(self._run(task), name=f"task {task.task_id}")
         self._running[task.task_id] = _Running(task, job)
         self._changes.announce(task.task_id)

@@ -126,6 +126,14 @@ def text_lines(text: str, size: int = 11, left: int = 60, top: int = 780) -> byt
     return f"BT /F1 {size} Tf {size * 1.3:.1f} TL {left} {top} Td\n".encode() + b"\n".join(lines) + b"\nET"
 
 
+def placed_pdf(*placed: tuple[int, int, str] | tuple[int, int, str, int], entries: str = "") -> bytes:
+    """One page of texts, drawn in this order: points from the left and the bottom, the text, its size (else 11)."""
+    pdf = PdfWriter()
+    content = [text_lines(text, (*size, 11)[0], left, bottom) for left, bottom, text, *size in placed]
+    pdf.page(b"\n".join(content), HELVETICA, entries=entries)
+    return pdf.finish()
+
+
 def text_pdf(pages: Sequence[str], *, password: str | None = None, rotate: int = 0) -> bytes:
     """Pages of Latin text in a font that is not embedded."""
     pdf = PdfWriter(password)

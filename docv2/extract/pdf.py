@@ -23,6 +23,7 @@ from docv2.documents import Detail, Page, PageSource
 from docv2.errors import DocumentError
 from docv2.extract.base import Found, clean, fitting, picture_page, text_page, unread_page
 from docv2.extract.pdfchoice import Drawing, Measures, choose, figure_share, measure_text
+from docv2.extract.pdflayout import layout
 from docv2.extract.pdftext import SecondReader
 
 ENCRYPTED = "The PDF is encrypted. Please send it without a password."
@@ -134,7 +135,7 @@ def _text_or_nothing(folder: Path, number: int, text: str, reason: str) -> Page:
 def _look(page: pdfium.PdfPage) -> tuple[str, Measures]:
     """A page's text, within what of the page is shown, and its measures."""
     with closing(page.get_textpage()) as textpage:
-        found = textpage.get_text_bounded()
+        found = layout(textpage, page.get_bbox())
         count = max(0, textpage.count_chars())
         sample = range(0, count, max(1, count // SAMPLE))
         unmapped = sum(raw.FPDFText_HasUnicodeMapError(textpage, index) == 1 for index in sample)
@@ -167,9 +168,9 @@ def _contents(page: pdfium.PdfPage) -> tuple[float, int, float]:
             x0, y0, x1, y1 = matrix.on_rect(*_bounds(item))
             covered += max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, top) - max(y0, bottom))
         elif kind == raw.FPDF_PAGEOBJ_PATH:
-            drawings.append(Drawing(*matrix.on_rect(*_bounds(item)), segments=raw.FPDFPath_CountSegments(item)))
+            drawings.append(Drawing(matrix.on_rect(*_bounds(item)), raw.FPDFPath_CountSegments(item)))
         elif kind == raw.FPDF_PAGEOBJ_SHADING:
-            drawings.append(Drawing(*matrix.on_rect(*_bounds(item)), segments=2))
+            drawings.append(Drawing(matrix.on_rect(*_bounds(item)), 2))
         elif kind == raw.FPDF_PAGEOBJ_FORM and depth < MAX_DEPTH:
             own = raw.FS_MATRIX()
             raw.FPDFPageObj_GetMatrix(item, own)

@@ -105,14 +105,16 @@ def measure_text(text: str) -> Measures:
     return Measures(characters, odd=sum(len(odd[0]) for odd in _ODD.finditer(text)) / max(1, characters))
 
 
-class Drawing(NamedTuple):
-    """A path on the page: its box in points, and how many segments it consists of."""
+Box = tuple[float, float, float, float]
 
-    left: float
-    bottom: float
-    right: float
-    top: float
+
+class Drawing(NamedTuple):
+    """A path on the page."""
+
+    box: Box
+    """Left, bottom, right and top in points."""
     segments: int
+    """How many lines and curves it consists of."""
 
 
 RULE = 3.0
@@ -128,37 +130,37 @@ GRID = 40
 """Squares that a page is divided into either way to sum up areas that overlap."""
 
 
-def figure_share(drawings: Iterable[Drawing], page: tuple[float, float, float, float]) -> float:
+def figure_share(drawings: Iterable[Drawing], page: Box) -> float:
     """Share of the page under what is drawn besides rules, frames and cells: curves, slanted lines and bars."""
     left, bottom, right, top = page
     width, height = right - left, top - bottom
     if width <= 0 or height <= 0:
         return 0.0
-    figures: list[Drawing] = []
-    lines: dict[tuple[str, int], list[Drawing]] = defaultdict(list)
+    figures: list[Box] = []
+    bars: dict[tuple[bool, int], list[tuple[float, float, Box]]] = defaultdict(list)
+    """Rectangles by the line they stand on, upright or not: length, breadth and box."""
     for drawing in drawings:
-        if not all(map(math.isfinite, drawing)):
+        if not all(map(math.isfinite, drawing.box)):
             continue
-        wide, high = drawing.right - drawing.left, drawing.top - drawing.bottom
+        x0, y0, x1, y1 = drawing.box
+        wide, high = x1 - x0, y1 - y0
         if wide > 0.95 * width and high > 0.95 * height:
             continue  # The ground of the page, or a frame around it.
         if min(wide, high) < RULE:
             continue
         if drawing.segments <= 3 or drawing.segments >= SEGMENTS:
-            figures.append(drawing)
+            figures.append(drawing.box)
         else:
-            lines["from the bottom", round(drawing.bottom)].append(drawing)
-            lines["from the left", round(drawing.left)].append(drawing)
-    for (direction, _), bars in lines.items():
-        upright = direction == "from the bottom"
-        lengths = {round(bar.top - bar.bottom if upright else bar.right - bar.left) for bar in bars}
-        breadths = {round(bar.right - bar.left if upright else bar.top - bar.bottom) for bar in bars}
+            bars[True, round(y0)].append((high, wide, drawing.box))
+            bars[False, round(x0)].append((wide, high, drawing.box))
+    for row in bars.values():
+        lengths, breadths = {round(length) for length, _, _ in row}, {round(breadth) for _, breadth, _ in row}
         if len(lengths) >= BARS and len(breadths) == 1:
-            figures += bars
+            figures += [box for _, _, box in row]
     squares: set[tuple[int, int]] = set()
-    for figure in figures:
-        columns = _squares(figure.left - left, figure.right - left, width)
-        rows = _squares(figure.bottom - bottom, figure.top - bottom, height)
+    for x0, y0, x1, y1 in figures:
+        columns = _squares(x0 - left, x1 - left, width)
+        rows = _squares(y0 - bottom, y1 - bottom, height)
         squares.update((column, row) for column in columns for row in rows)
     return len(squares) / GRID**2
 

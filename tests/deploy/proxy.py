@@ -160,7 +160,8 @@ def configured(
         substituted |= {"*:443": f"127.0.0.1:{port}", "*:80": f"127.0.0.1:{http}"}
         named = (etc / "docv2/host.conf").read_text().split("a2enmod ")[1].splitlines()[0].split()
         modules = [
-            f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in APACHE_MODULES + named
+            f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
+            for name in [*APACHE_MODULES.split(), *named]
         ]
         listen = [f"Listen 127.0.0.1:{port}", f"Listen 127.0.0.1:{http}"]
         main = APACHE_MAIN.format(folder=folder, site=site, modules="\n".join(modules + listen))

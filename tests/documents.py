@@ -147,10 +147,11 @@ def _picture_page(pdf: PdfWriter, picture: Image.Image, *, entries: str = "", ov
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=80)
     space = {"L": "/DeviceGray", "RGB": "/DeviceRGB", "CMYK": "/DeviceCMYK"}[picture.mode]
+    turned = "/Decode [1 0 1 0 1 0 1 0]" if picture.mode == "CMYK" else ""  # Such JPEGs say how much ink is missing.
     image = pdf.stream(
         jpeg.getvalue(),
         f"/Type /XObject /Subtype /Image /Width {picture.width} /Height {picture.height} "
-        f"/ColorSpace {space} /BitsPerComponent 8 /Filter /DCTDecode",
+        f"/ColorSpace {space} {turned} /BitsPerComponent 8 /Filter /DCTDecode",
     )
     content = f"q {A4[0]} 0 0 {A4[1]} 0 0 cm /Im0 Do Q\n".encode() + over
     pdf.page(content, f"/XObject << /Im0 {image} 0 R >> {HELVETICA}", entries=entries)

@@ -106,15 +106,17 @@ class _Reader:
         self._lists = Lists(next((root for root, _ in self._related("numbering")), None))
         self._notes = {
             (kind, note.get(qn("w:id"))): (note, part)
-            for kind in ("footnote", "endnote")
+            for kind in ("footnote", "endnote", "comment")
             for root, part in self._related(f"{kind}s")
             for note in root.iterchildren()
         }
         self._notes_told: list[str] = []
-        """Footnotes of the paragraph at hand."""
+        """Footnotes of the paragraph at hand, and comments on it."""
         self._names: dict[Any, int] = {}
         """The number of each picture, by the part that holds it."""
         self._in_list = False
+        self._tables = 0
+        """How many tables the walk is within; Markdown has none within tables, so their rows go into the cell."""
         self.pictures: dict[int, bytes] = {}
         """Files of the pictures met so far, by the number that the text names them by."""
 
@@ -177,19 +179,26 @@ class _Reader:
 
     def _table(self, table: Any, part: Any) -> str:
         """Markdown, the first row as its head. A page that ends within a row ends after it."""
+        self._tables += 1
+        nested = self._tables > 1
         lines: list[str] = []
         for row in _descend(table, "tr"):
-            cells: list[str] = []
+            skipped = _number(row.find(qn("w:trPr")), "w:gridBefore", 0)
+            cells: list[str] = [""] * min(skipped, MAX_COLUMNS)
             for cell in _descend(row, "tc"):
                 properties = cell.find(qn("w:tcPr"))
                 text = "" if _continues(properties) else "".join(self._blocks(cell, part))
                 span = _number(properties, "w:gridSpan", 1)
                 cells += [text, *[""] * (min(span, MAX_COLUMNS) - 1)][: max(0, MAX_COLUMNS - len(cells))]
+            if nested:
+                lines.append("; " * bool(lines) + " / ".join(" ".join(cell.split()) for cell in cells))
+                continue
             line = "|" + "|".join(f" {' '.join(cell.split()).replace('|', '/')} " for cell in cells) + "|\n"
             lines.append(line + ("" if lines else "|" + " --- |" * len(cells) + "\n"))
             if any("\f" in cell for cell in cells):
                 lines.append("\f")
         self._in_list = False
+        self._tables -= 1
         return "".join(lines) + "\n"
 
     # -- within a paragraph -------------------------------------------------------------------------------------------
@@ -205,6 +214,13 @@ class _Reader:
                 out.append("\f" if element.get(qn("w:type")) == "page" else "\n")
             elif tag in ("footnoteReference", "endnoteReference"):
                 out.append(self._note(tag.removesuffix("Reference"), element.get(qn("w:id"))))
+            elif tag == "commentReference":
+                self._comment(element.get(qn("w:id")))
+            elif tag == "sym":
+                out.append(_WINGDINGS.get((element.get(qn("w:char")) or "")[-2:].upper(), "\ufffd"))
+            elif tag == "checkBox":
+                state = "w:checked" if element.find(qn("w:checked")) is not None else "w:default"
+                out.append("☒" if _is_on(element, state) else "☐")
             elif tag in ("drawing", "pict", "object"):
                 out += [self._picture(element, part), *(f"\n{block.strip()}" for block in self._blocks(element, part))]
             elif tag not in _LEFT_OUT:
@@ -217,6 +233,14 @@ class _Reader:
         if note is not None:
             self._notes_told.append(f"[^{name}]: " + " ".join("".join(self._blocks(note, part)).split()))
         return f"[^{name}]"
+
+    def _comment(self, name: str) -> None:
+        """A comment follows the paragraph that it is on, with who made it."""
+        comment, part = self._notes.pop(("comment", name), (None, None))
+        if comment is not None:
+            author = " ".join((comment.get(qn("w:author")) or "").split())[:100]
+            text = " ".join("".join(self._blocks(comment, part)).split())
+            self._notes_told.append(f"[Comment{' by ' + author if author else ''}: {text}]")
 
     def _picture(self, element: Any, part: Any) -> str:
         """The marks of the pictures in a drawing."""
@@ -258,6 +282,19 @@ class _Reader:
 
 
 _SIGNS = {"tab": "\t", "cr": "\n", "noBreakHyphen": "-", "lastRenderedPageBreak": "\f"}
+_WINGDINGS = {
+    "6F": "☐",
+    "71": "☐",
+    "A8": "☐",
+    "FD": "☒",
+    "FE": "☑",
+    "FB": "✗",
+    "FC": "✓",
+    "E0": "→",
+    "B7": "•",
+    "A7": "▪",
+}
+"""Signs that Word writes as a place in a symbol font: boxes that were ticked, above all."""
 _LEFT_OUT = {
     "pPr",
     "rPr",

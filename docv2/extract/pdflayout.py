@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ MAX_HEADING = 150
 """Characters of a heading; longer ones are text in large print."""
 
 SAMPLE = 50
-"""Characters of a page that are asked for their direction."""
+"""Characters of a page, or of a line, that are asked for their direction."""
 
 MAX_DEPTH = 8
 """Gutters within columns."""
@@ -95,7 +96,7 @@ def layout(textpage: pdfium.PdfTextPage, shown: Box) -> str:
     body = _body_size(pieces)
     if _is_in_order(pieces):
         return _lines(pieces, body)
-    if len(pieces) > MAX_PIECES or _is_turned(textpage):
+    if len(pieces) > MAX_PIECES or _is_turned(textpage) or _runs_left(pieces):
         return "".join(piece.text + ("" if piece.joined else "\n") for piece in pieces)
     return "\n\n".join(filter(None, (block.strip("\n") for block in _ordered(pieces, body, 0))))
 
@@ -184,6 +185,13 @@ def _is_turned(textpage: pdfium.PdfTextPage) -> bool:
     count = max(1, textpage.count_chars())
     sample = range(0, count, max(1, count // SAMPLE))
     return sum(math.cos(raw.FPDFText_GetCharAngle(textpage, at)) < 0.9 for at in sample) > len(sample) / 2
+
+
+def _runs_left(pieces: Sequence[Piece]) -> bool:
+    """Whether some of the text is in a script that goes from right to left: what is said of columns is not for it."""
+    directions = [unicodedata.bidirectional(character) for piece in pieces for character in piece.text[:SAMPLE]]
+    leftward = sum(direction in ("R", "AL") for direction in directions)
+    return 5 * leftward > leftward + directions.count("L")
 
 
 # -- order ------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -169,13 +170,15 @@ def test_tables_within_tables_and_merged_cells(tmp_path: Path) -> None:
         return f"<w:tc><w:tcPr>{properties}</w:tcPr>{content}</w:tc>"
 
     wide, tall, same = '<w:gridSpan w:val="2"/>', '<w:vMerge w:val="restart"/>', "<w:vMerge/>"
-    inner = f"<w:tbl><w:tr>{cell(paragraph('x'))}{cell(paragraph('y'))}</w:tr></w:tbl>"
+    row = f"<w:tr>{cell(paragraph('x'))}{cell(paragraph('y'))}</w:tr>"
+    inner = f"<w:tbl>{row}{row}</w:tbl>"
     text = text_of(
         body(
             "<w:tbl>"
             f"<w:tr>{cell(paragraph('wide'), wide)}{cell(paragraph('C'))}</w:tr>"
             f"<w:tr>{cell(paragraph('tall'), tall)}{cell(paragraph('1') + paragraph('2'))}{cell(inner)}</w:tr>"
             f"<w:tr>{cell(paragraph('hidden'), same)}{cell(paragraph('3'))}{cell(paragraph('4'))}</w:tr>"
+            f'<w:tr><w:trPr><w:gridBefore w:val="2"/></w:trPr>{cell(paragraph("indented"))}</w:tr>'
             "</w:tbl>"
         ),
         tmp_path,
@@ -183,8 +186,9 @@ def test_tables_within_tables_and_merged_cells(tmp_path: Path) -> None:
     assert text.splitlines() == [
         "| wide |  | C |",
         "| --- | --- | --- |",
-        "| tall | 1 2 | / x / y / / --- / --- / |",
+        "| tall | 1 2 | x / y; x / y |",
         "|  | 3 | 4 |",
+        "|  |  | indented |",
     ]
 
 
@@ -193,26 +197,110 @@ def test_a_hostile_span_does_not_widen_the_table_without_end(tmp_path: Path) -> 
     assert len(text_of(body(f"<w:tbl>{row}</w:tbl>"), tmp_path)) < 2000
 
 
-def test_footnotes_follow_their_paragraph(tmp_path: Path) -> None:
-    archive = body(
-        '<w:p><w:r><w:t>The deposit</w:t></w:r><w:r><w:footnoteReference w:id="2"/></w:r></w:p>' + paragraph("Next.")
-    )
+def with_part(archive: bytes, kind: str, xml: str) -> bytes:
+    """A Word file with another part that its body refers to."""
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         relations = files.read("word/_rels/document.xml.rels").decode()
-    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"
-    relation = f'<Relationship Id="rId99" Type="{kind}" Target="footnotes.xml"/></Relationships>'
-    notes = (
-        f'<w:footnotes {W}><w:footnote w:id="0">{paragraph("separator")}</w:footnote>'
-        f'<w:footnote w:id="2">{paragraph("Two months rent.")}</w:footnote></w:footnotes>'
-    )
-    data = documents.repacked(
+    source = f"http://schemas.openxmlformats.org/officeDocument/2006/relationships/{kind}"
+    relation = f'<Relationship Id="rId99" Type="{source}" Target="{kind}.xml"/></Relationships>'
+    return documents.repacked(
         archive,
         {
             "word/_rels/document.xml.rels": relations.replace("</Relationships>", relation).encode(),
-            "word/footnotes.xml": notes.encode(),
+            f"word/{kind}.xml": xml.encode(),
         },
     )
+
+
+@pytest.mark.parametrize("kind", ["footnote", "endnote"])
+def test_notes_follow_their_paragraph(kind: str, tmp_path: Path) -> None:
+    archive = body(
+        f'<w:p><w:r><w:t>The deposit</w:t></w:r><w:r><w:{kind}Reference w:id="2"/></w:r></w:p>' + paragraph("Next.")
+    )
+    notes = (
+        f'<w:{kind}s {W}><w:{kind} w:id="0">{paragraph("separator")}</w:{kind}>'
+        f'<w:{kind} w:id="2">{paragraph("Two months rent.")}</w:{kind}></w:{kind}s>'
+    )
+    data = with_part(archive, f"{kind}s", notes)
     assert text_of(data, tmp_path) == "The deposit[^2]\n\n[^2]: Two months rent.\n\nNext."
+
+
+def test_comments_follow_what_they_are_on(tmp_path: Path) -> None:
+    on = '<w:commentRangeStart w:id="7"/>' + run("80 euros") + '<w:commentRangeEnd w:id="7"/>'
+    mark = '<w:r><w:commentReference w:id="7"/></w:r>'
+    cell = f"<w:tc><w:tcPr/><w:p>{on}{mark}</w:p></w:tc>"
+    comments = (
+        f'<w:comments {W}><w:comment w:id="7" w:author="The tenant">{paragraph("Too")}{paragraph("much.")}</w:comment>'
+        "</w:comments>"
+    )
+    archive = body(f"<w:p>{run('The rent is ')}{on}{mark}{run(' a month.')}</w:p>{paragraph('Next.')}")
+    assert text_of(with_part(archive, "comments", comments), tmp_path) == (
+        "The rent is 80 euros a month.\n\n[Comment by The tenant: Too much.]\n\nNext."
+    )
+    archive = body(f"<w:tbl><w:tr>{cell}</w:tr></w:tbl>")
+    assert text_of(with_part(archive, "comments", comments), tmp_path).splitlines() == [
+        "| 80 euros [Comment by The tenant: Too much.] |",
+        "| --- |",
+    ]
+
+
+def test_boxes_that_were_ticked_are_told(tmp_path: Path) -> None:
+    def sign(code: str) -> str:
+        return f'<w:r><w:sym w:font="Wingdings" w:char="{code}"/></w:r>'
+
+    def box(inner: str) -> str:
+        data = f"<w:ffData><w:checkBox>{inner}</w:checkBox></w:ffData>"
+        return f'<w:r><w:fldChar w:fldCharType="begin">{data}</w:fldChar></w:r>'
+
+    entries = {
+        " heated": sign("F0FE"),
+        " furnished": sign("F0A8"),
+        " cellar": box("<w:checked/>"),
+        " garage": box('<w:default w:val="0"/>'),
+        " garden": box('<w:default w:val="1"/><w:checked w:val="0"/>'),
+    }
+    text = text_of(body("".join(f"<w:p>{mark}{run(text)}</w:p>" for text, mark in entries.items())), tmp_path)
+    assert text.split("\n\n") == ["☑ heated", "☐ furnished", "☒ cellar", "☐ garage", "☐ garden"]
+
+
+def test_lists_within_lists_of_bullets(tmp_path: Path) -> None:
+    document = docx.Document()
+    for depth, text in [(0, "walls"), (1, "north"), (1, "south"), (2, "window"), (0, "roof")]:
+        properties = document.add_paragraph(text, "List Bullet")._p.get_or_add_pPr()
+        properties.append(parse_xml(f'<w:numPr {W}><w:ilvl w:val="{depth}"/></w:numPr>'))
+    out = io.BytesIO()
+    document.save(out)
+    assert text_of(out.getvalue(), tmp_path) == "- walls\n  - north\n  - south\n    - window\n- roof"
+
+
+def test_text_boxes_and_pictures_stand_where_they_were_put(tmp_path: Path) -> None:
+    document = docx.Document()
+    document.add_paragraph("Before.")
+    table = document.add_table(1, 2)
+    table.cell(0, 0).text = "Plan"
+    plan = io.BytesIO(documents.encoded(Image.new("RGB", (90, 60), "red")))
+    table.cell(0, 1).paragraphs[0].add_run().add_picture(plan)
+    vml = 'xmlns:v="urn:schemas-microsoft-com:vml"'
+    boxed = f"<w:txbxContent>{paragraph('in the box')}</w:txbxContent>"
+    document.add_paragraph("Beside ")._p.append(
+        parse_xml(f"<w:r {W}><w:pict {vml}><v:shape><v:textbox>{boxed}</v:textbox></v:shape></w:pict></w:r>")
+    )
+    document.add_paragraph("After.")
+    out = io.BytesIO()
+    document.save(out)
+    text, picture = read(out.getvalue(), tmp_path)
+    assert re.sub(r"Picture 1[^\]]*", "Picture 1", text.text).split("\n") == [
+        "Before.",
+        "",
+        "| Plan | [Picture 1] |",
+        "| --- | --- |",
+        "",
+        "Beside ",
+        "in the box",
+        "",
+        "After.",
+    ]
+    assert picture.source is PageSource.PICTURE
 
 
 def test_pictures_are_pages_after_the_one_they_stand_on(tmp_path: Path) -> None:

@@ -47,17 +47,27 @@ def test_a_photo_is_turned_upright(orientation: int, tmp_path: Path) -> None:
     assert near(turned, (150, 180), (255, 255, 255))
 
 
-def grey16(value: int) -> bytes:
-    """A PNG of 16-bit grey, one value throughout."""
-    rows = b"".join(b"\0" + struct.pack(">H", value) * 32 for _ in range(32))
+def png(depth: int, kind: int, rows: bytes) -> bytes:
+    """A PNG of 32 by 32 pixels."""
     chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 0, 0, 0, 0)),
+        (b"IHDR", struct.pack(">IIBBBBB", 32, 32, depth, kind, 0, 0, 0)),
         (b"IDAT", zlib.compress(rows)),
         (b"IEND", b""),
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
+
+
+def grey16(value: int) -> bytes:
+    """A PNG of 16-bit grey, one value throughout."""
+    return png(16, 0, b"".join(b"\0" + struct.pack(">H", value) * 32 for _ in range(32)))
+
+
+def rgb16(red: int, green: int, blue: int) -> bytes:
+    """The same in colour."""
+    rows = b"".join(b"\0" + struct.pack(">HHH", red, green, blue) * 32 for _ in range(32))
+    return png(16, 2, rows)
 
 
 def see_through(mode: str) -> Image.Image:
@@ -80,6 +90,7 @@ def see_through(mode: str) -> Image.Image:
         (grey16(0), "PNG", (0, 0, 0), (0, 0, 0)),
         (grey16(0x8000), "PNG", (128, 128, 128), (128, 128, 128)),
         (grey16(0xFFFF), "PNG", (255, 255, 255), (255, 255, 255)),
+        (rgb16(0xFFFF, 0x8000, 0), "PNG", (255, 128, 0), (255, 128, 0)),
         (documents.encoded(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG"), "JPEG", (254, 0, 0), (254, 0, 0)),
         (documents.encoded(Image.new("L", (32, 32), 90), "JPEG"), "JPEG", (90, 90, 90), (90, 90, 90)),
     ],
@@ -123,6 +134,12 @@ def test_an_animation_gives_the_frames_that_differ(tmp_path: Path) -> None:
     assert "Frame 2 of 3" in found[1].page.reason
     means = [ImageStat.Stat(page.picture).mean[0] for page in found if page.picture]
     assert means == pytest.approx([ImageStat.Stat(frame).mean[0] for frame in (first, second, third)], abs=3)
+
+
+def test_of_an_animated_png_the_first_picture_is_read(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
+    data = documents.encoded(first, save_all=True, append_images=[second], duration=100)
+    assert near(only(read(data, tmp_path)), (20, 15), (254, 0, 0))
 
 
 def test_a_long_animation_gives_some_of_its_frames(tmp_path: Path) -> None:

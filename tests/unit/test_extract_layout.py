@@ -155,6 +155,20 @@ def test_text_that_goes_upwards_stays_as_it_was_drawn(tmp_path: Path) -> None:
     assert text_of(writer.finish(), tmp_path).splitlines() == lines
 
 
+def test_text_from_right_to_left_stays_as_it_was_drawn(tmp_path: Path) -> None:
+    writer = documents.PdfWriter()
+    to_unicode = writer.stream(
+        b"/CIDInit /ProcSet findresource begin begincmap 1 begincodespacerange <00> <ff> endcodespacerange "
+        b"1 beginbfrange <61> <7a> <05d0> endbfrange endcmap end"
+    )
+    font = documents.HELVETICA.replace("/WinAnsiEncoding", f"/WinAnsiEncoding /ToUnicode {to_unicode} 0 R")
+    right = documents.text_lines("\n".join(["abcd efgh ijkl mnop qrst uvwx"] * 5), left=320)
+    left = documents.text_lines("\n".join(["yyyy zzzz yyyy zzzz yyyy zzzz"] * 5))
+    writer.page(right + b"\n" + left, font)
+    text = text_of(writer.finish(), tmp_path)
+    assert text.rindex("\u05d0") < text.index("\u05e8")  # The right column first: a, then y.
+
+
 def test_a_page_that_stands_on_its_head_stays_as_it_was_drawn(tmp_path: Path) -> None:
     writer = documents.PdfWriter()
     lines = [f"Line {number} of a page that was turned around" for number in range(4)]

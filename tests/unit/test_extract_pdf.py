@@ -45,6 +45,14 @@ def test_a_scan_becomes_a_picture(tmp_path: Path) -> None:
     assert ImageStat.Stat(page.picture).extrema[0][0] < 50  # There is ink on it.
 
 
+def test_a_scan_in_the_colours_of_a_printing_press(tmp_path: Path) -> None:
+    [page] = read(documents.scanned_pdf([Image.new("CMYK", (400, 600), (0, 255, 255, 0))]), tmp_path)
+    assert page.picture is not None
+    red, green, blue = ImageStat.Stat(page.picture).mean
+    assert red > 200
+    assert max(green, blue) < 80
+
+
 def test_each_page_is_decided_for_itself(tmp_path: Path) -> None:
     scan = documents.page_picture("Signed")
     found = read(documents.mixed_pdf(["First clause.", scan, "Last clause."]), tmp_path)
@@ -238,7 +246,7 @@ def test_a_drawn_figure_is_shown_and_a_table_is_not(drawn: bytes, source: PageSo
 
 @settings(deadline=None)
 @given(
-    st.lists(st.builds(Drawing, *[st.floats()] * 4, st.integers(0, 100)), max_size=20),
+    st.lists(st.builds(Drawing, st.tuples(*[st.floats()] * 4), st.integers(0, 100)), max_size=20),
     st.tuples(*[st.floats(-1e6, 1e6)] * 4),
 )
 def test_the_share_of_figures_is_a_share(drawings: list[Drawing], page: tuple[float, float, float, float]) -> None:

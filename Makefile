@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 RUN := $(VENV)/.run
 TEST := $(VENV)/.test
 
-.PHONY: help demo serve test bench check format lock clean
+.PHONY: help demo serve test bench corpus check format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: $(TEST) ## run every check and every test
 
 bench: $(RUN) ## measure speed and memory beside what docs/performance.md holds them to
 	@$(BIN)/python -m benchmarks
+
+corpus: $(RUN) ## read every document below CORPUS=folder; fails where one crashes, hangs or takes too much
+	@test -d "$(CORPUS)" || { echo "usage: make corpus CORPUS=folder" >&2; exit 2; }
+	@$(BIN)/python -m tests.corpus "$(CORPUS)"
 
 check: $(TEST) ## run the static checks alone: format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import Any
 import pytest
 
 from docv2.documents import MediaType, Page, PageSource
-from docv2.errors import DocumentError, OverLimit, ParserDied, UnsupportedType
-from docv2.extract import base, sniff
+from docv2.errors import DocumentError, OverLimit, ParserDied
+from docv2.extract import base
 from docv2.sandbox import Sandbox
-from tests import documents, jobs
+from tests import corpus, documents, jobs
 from tests.reading import read_document
 
 MIB = 1024**2
@@ -181,28 +179,32 @@ async def test_words_of_a_child_are_made_printable(
     assert len(page.reason) <= 500
 
 
-CORPUS = os.environ.get("DOCV2_CORPUS")
+@pytest.mark.parametrize(
+    ("name", "data", "failed"),
+    [
+        ("page.pdf", documents.mixed_pdf(["A page", documents.page_picture("A scan")]), False),
+        ("note.txt", b"A note.", False),
+        ("broken.pdf", b"%PDF-1.7\n", False),
+        ("page.exe", b"MZ", False),
+        ("bomb.pdf", documents.pages_with_a_bomb(["A page", None], 1500), True),
+    ],
+)
+async def test_reading_in_bulk_tells_what_fails_from_what_is_refused(
+    name: str, data: bytes, failed: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "whole.txt").write_bytes(b"Another.")
+    (tmp_path / name).write_bytes(data)
+    tally = await corpus.read_folder(tmp_path)
+    assert bool(tally.failed) is failed
+    assert tally.read + tally.refused.total() + len(tally.failed) == 2
+    assert all(name in failure for failure in tally.failed)
 
 
-@pytest.mark.skipif(not CORPUS, reason="DOCV2_CORPUS names no folder of real documents")
-async def test_every_real_document_ends_as_pages_or_a_clean_error(tmp_path: Path) -> None:
-    assert CORPUS
-    ends: Counter[str] = Counter()
-    sandbox = Sandbox(memory_limit=1024 * MIB, step_seconds=30, preload=list(set(base.READERS.values())))
-    try:
-        for path in sorted(path for path in Path(CORPUS).rglob("*") if path.is_file()):
-            folder = tmp_path / str(sum(ends.values()))
-            folder.mkdir()
-            try:
-                kind = await asyncio.to_thread(sniff.check, path, path.name)
-                found = [page async for page, _ in base.read(sandbox, path, kind, folder, owner=path.name)]
-                assert found
-                for page in found:
-                    assert page.text_path(folder).exists() == page.has_text
-                    assert page.picture_path(folder).exists() == page.has_picture
-                ends["read"] += 1
-            except (DocumentError, UnsupportedType) as error:
-                ends[type(error).__name__] += 1
-    finally:
-        await sandbox.close()
-    assert ends["read"] > ends.total() / 2
+CORPUS = Path(os.environ.get("DOCV2_CORPUS") or Path(__file__).parents[2].parent / "shared" / "corpus")
+
+if CORPUS.is_dir():
+
+    async def test_every_real_document_ends_as_pages_or_a_clean_error() -> None:
+        tally = await corpus.read_folder(CORPUS)
+        assert tally.failed == []
+        assert tally.read > tally.refused.total()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from docv2 import settings
+from docv2.config import described
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +31,28 @@ EXAMPLE_HEAD = """\
 """
 
 
+RUNTIME_HEAD = """
+## Runtime configuration
+
+<!-- From docv2/config.py. -->
+
+An administrator changes these while docv2 runs (`POST /admin/config`, see docs/administration.md). They may stand in
+`API_V2_ADMIN_CONFIG` as well, under the same names. What is set at run time wins over the environment, and that over
+the default. `<…>` stands for an e-mail address or the id of a model.
+
+| Setting | Default | What it does |
+|---|---|---|
+"""
+
+
+def runtime() -> str:
+    """The settings that change while docv2 runs."""
+    return RUNTIME_HEAD + "".join(
+        f"| `{path}` | {'from the memory' if path == 'max_concurrent' else f'`{default}`'} | {about} |\n"
+        for path, default, about in described()
+    )
+
+
 def markdown() -> str:
     """The reference page."""
     rows = []
@@ -37,7 +60,7 @@ def markdown() -> str:
         names = ", ".join(f"`{name}`" for name in settings.env_names(field))
         default = f"`{settings.default(field)}`" if settings.default(field) else "not set"
         rows.append(f"| {names} | {default} | {settings.allowed(field)} | {info.description} |\n")
-    return HEAD + "".join(rows)
+    return HEAD + "".join(rows) + runtime()
 
 
 def example() -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from docv2 import config as configuration
 from docv2.accounts.sessions import Sessions, load_secret
-from docv2.config import RuntimeConfig
+from docv2.config import Config, RuntimeConfig
 from docv2.errors import Crashed, StartError
 from docv2.estimate import Estimator
 from docv2.events import Changes
@@ -85,7 +87,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         store = await stack.enter_async_context(await SQLiteStore.open(settings.data_dir / DATABASE))
         storage = LocalStorage(settings.data_dir / "files")
         folders = WorkFolders(settings.data_dir / "work")
-        runtime = RuntimeConfig(configuration.from_settings(settings, total_memory=total_memory()))
+        base = configuration.from_settings(settings, total_memory=total_memory(), cores=os.cpu_count())
+        runtime = RuntimeConfig(base, store)
+        await runtime.load()
         embedded_jobs = () if settings.openai_base_urls else ("docv2.llm.embedded.answer",)
         sandbox = Sandbox(
             memory_limit=settings.parser_memory * 1024**2,
@@ -122,7 +126,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
         changes = Changes()
         stack.callback(changes.close)
-        gate = Gate(warning=settings.memory_warning, hold=settings.memory_hold, critical=settings.memory_critical)
+        memory = runtime.current.memory_management
+        gate = Gate(
+            warning=memory.warning_threshold, hold=memory.hold_threshold, critical=memory.emergency_stop_threshold
+        )
         forms = FormCheck(sandbox)
         pipeline = Pipeline(
             store=store,
@@ -146,6 +153,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             work=pipeline.work,
         )
         health.on_open = pool.wake
+        runtime.on_change.append(partial(reconfigure, gate, sandbox, pool))
+        reconfigure(gate, sandbox, pool, runtime.current)
         estimate = Estimator(store, slots=pool.slots, running=pool.running)
         intake = Intake(
             store=store,
@@ -162,10 +171,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
 
         await _take_up(store)
-        await maintenance.sweep(store, storage, folders)
+        await maintenance.sweep(store, storage, folders, runtime)
         for work in (
             maintenance.refresh_catalog(catalog, pool.wake),
-            maintenance.expire(store, storage, folders, retention_seconds=settings.retention_hours * 3600),
+            maintenance.expire(store, storage, folders, runtime),
+            runtime.follow(),
             pool.watch_memory(),
             pool.run(),
         ):
@@ -186,6 +196,21 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             embedded=embedded,
         )
         await pool.drain(0)
+
+
+def reconfigure(gate: Gate, sandbox: Sandbox, pool: Pool, config: Config) -> None:
+    """Hand a configuration on to those who keep a part of it."""
+    memory = config.memory_management
+    gate.set_thresholds(
+        warning=memory.warning_threshold,
+        hold=memory.hold_threshold,
+        critical=memory.emergency_stop_threshold,
+        watched=memory.monitor_usage,
+    )
+    if not memory.monitor_usage:
+        log.warning("memory_management.monitor_usage is off: nothing holds tasks back when memory is short")
+    sandbox.step_seconds = max(config.timeout, *(model.timeout or 0.0 for model in config.model_configs.values()), 0.0)
+    pool.wake()
 
 
 async def _take_up(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""The command line: run the server, look after users and keys."""
+"""The command line: run the server, look after users, keys, tasks and the queue."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from docv2 import settings as configuration
 from docv2.accounts import keys as api_keys
 from docv2.accounts import users as accounts
 from docv2.commands.process import process
+from docv2.config import RuntimeConfig, from_settings
 from docv2.errors import DocV2Error, NotFound, StartError
 from docv2.settings import Settings
 from docv2.store.base import Store
+from docv2.tasks import TaskStatus
 from docv2.telemetry import logs
 
 T = TypeVar("T")
@@ -165,6 +167,29 @@ def set_password(email: str, data_dir: str | None) -> None:
     _with_store(data_dir, lambda store: accounts.set_password(store, email, password))
 
 
+@users.command("disable")
+@click.argument("email")
+@data_dir_option
+def disable_user(email: str, data_dir: str | None) -> None:
+    """Shut the user with EMAIL out. The server refuses their keys and sessions from the next request on."""
+    _set_active(data_dir, email, active=False)
+
+
+@users.command("enable")
+@click.argument("email")
+@data_dir_option
+def enable_user(email: str, data_dir: str | None) -> None:
+    """Let the user with EMAIL in again."""
+    _set_active(data_dir, email, active=True)
+
+
+def _set_active(data_dir: str | None, email: str, *, active: bool) -> None:
+    async def work(store: Store) -> None:
+        await accounts.set_active(store, (await accounts.by_email(store, email)).user_id, active=active)
+
+    _with_store(data_dir, work)
+
+
 @main.group()
 def keys() -> None:
     """API keys. Works while the server runs."""
@@ -217,6 +242,108 @@ def revoke_key(key_id: str, data_dir: str | None) -> None:
             raise NotFound(f"There is no key {key_id}, or it is revoked already")
 
     _with_store(data_dir, revoke)
+
+
+@keys.command("rotate")
+@click.argument("email")
+@click.argument("key_id")
+@data_dir_option
+def rotate_key(email: str, key_id: str, data_dir: str | None) -> None:
+    """Make a key in place of the one with KEY_ID, which is revoked; prints the new one and nothing else."""
+
+    async def rotate(store: Store) -> str:
+        user = await accounts.by_email(store, email)
+        for key in await store.keys(user.user_id):
+            if key.key_id == key_id:
+                return (await api_keys.rotate(store, user, key))[1]
+        raise NotFound(f"The user {email} has no key {key_id}")
+
+    click.echo(_with_store(data_dir, rotate))
+
+
+@main.group()
+def tasks() -> None:
+    """Everyone's tasks. Works while the server runs."""
+
+
+@tasks.command("list")
+@click.option("--status", type=click.Choice([status.value for status in TaskStatus]), help="Only those of this status.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@data_dir_option
+def list_tasks(status: str | None, limit: int, data_dir: str | None) -> None:
+    """List tasks, newest first."""
+
+    async def find(store: Store) -> list[tuple[str, ...]]:
+        rows = await store.all_tasks(
+            user_id=None, before=None, limit=limit, status=TaskStatus(status) if status else None
+        )
+        emails = {user.user_id: user.email for user in await store.users()}
+        return [
+            (
+                task.task_id,
+                emails.get(task.user_id, "-"),
+                task.status.value,
+                str(position or "-"),
+                task.model,
+                _time(task.created_at),
+                task.error or "",
+            )
+            for task, position in rows
+        ]
+
+    head = ("TASK ID", "USER", "STATUS", "POSITION", "MODEL", "ACCEPTED", "ERROR")
+    _print_table(head, _with_store(data_dir, find))
+
+
+@tasks.command("retry")
+@click.argument("task_id")
+@data_dir_option
+def retry_task(task_id: str, data_dir: str | None) -> None:
+    """Put a failed task at the tail of the queue. A server that has nothing to do takes it up within a minute."""
+
+    async def retry(store: Store) -> None:
+        if await store.retry(task_id) is None:
+            raise NotFound(f"There is no failed task {task_id}")
+
+    _with_store(data_dir, retry)
+
+
+@main.group()
+def queue() -> None:
+    """The queue. Works while the server runs."""
+
+
+@queue.command("show")
+@data_dir_option
+def show_queue(data_dir: str | None) -> None:
+    """Show how many tasks wait and run, and whether any may start."""
+
+    async def look(store: Store) -> tuple[bool, int, int]:
+        depth, latest = await store.depth(), await store.configurations()
+        paused = bool(latest and latest[0].overrides.get("paused"))
+        return paused, depth.waiting, depth.running
+
+    paused, waiting, running = _with_store(data_dir, look)
+    click.echo(f"{'paused' if paused else 'open'}: {waiting} waiting, {running} running")
+
+
+@queue.command("pause")
+@data_dir_option
+def pause_queue(data_dir: str | None) -> None:
+    """Start no task until the queue is resumed, within a second; documents are accepted. Outlives a restart."""
+    _set_paused(data_dir, paused=True)
+
+
+@queue.command("resume")
+@data_dir_option
+def resume_queue(data_dir: str | None) -> None:
+    """Let tasks start again, within a second."""
+    _set_paused(data_dir, paused=False)
+
+
+def _set_paused(data_dir: str | None, *, paused: bool) -> None:
+    base = from_settings(_settings(DOCV2_DATA_DIR=data_dir), total_memory=0)
+    _with_store(data_dir, lambda store: RuntimeConfig(base, store).change({"paused": paused}, by="command line"))
 
 
 def _settings(**overrides: str | None) -> Settings:

@@ -1,57 +1,456 @@
-"""What an administrator changes while docv2 runs. Everyone reads it anew where they need it."""
+"""What administrators change while docv2 runs: one schema for its validation, its documentation and its forms.
+
+A value set at run time wins over the environment, the environment over the default. Everyone reads the configuration
+anew where they need it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, get_args
 
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from docv2.documents import EXTENSIONS
+from docv2.errors import BadRequest, Conflict, DocV2Error, InvalidValue, NotFound, StartError
 from docv2.settings import Settings
+from docv2.store.base import Configuration, Limits, Store
+from docv2.tasks import JSONObject
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+"""A change by another process, such as the command line, is seen within so long."""
+
+CHANGE_TRIES = 5
+"""Of several who change at once one is first; the others look again."""
 
 DEFAULT_TEMPERATURE = 0.7
 DEFAULT_MAX_TOKENS = 8000
+MOST_TOKENS = 1_000_000
+"""Beyond what any model writes; keeps the number within what every endpoint can read."""
+PLACEHOLDER = "{prompt}"
+MEBIBYTE = 1024**2
+MOST_BYTES = 1024**4
+MOST_PROBLEMS = 5
+"""Told in one refusal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+def _extension(value: object) -> object:
+    return value.strip().lower().removeprefix(".") if isinstance(value, str) else value
+
+
+def _sorted_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _with_placeholder(template: str) -> str:
+    if PLACEHOLDER not in template:
+        raise ValueError(f"must contain {PLACEHOLDER}")
+    return template
+
+
+def _known_format(name: str) -> str:
+    if name not in EXTENSIONS:
+        raise ValueError(f"must be one of {', '.join(EXTENSIONS)}")
+    return name
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
+Email = Annotated[Text, AfterValidator(str.casefold)]
+Extension = Annotated[
+    str, BeforeValidator(_extension), StringConstraints(min_length=1, max_length=20, pattern=r"^[a-z0-9_]+$")
+]
+Format = Annotated[str, BeforeValidator(_extension), AfterValidator(_known_format)]
+Percent = Annotated[float, Field(gt=0, le=100)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Number = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class _Part(BaseModel):
+    # Strict: 8 is a number and "8" is none, true is neither.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class MemoryManagement(_Part):
+    """What is done about memory."""
+
+    cleanup_after_processing: bool = Field(
+        default=True,
+        description="Remove the files of a completed task at once; else they stay as long as the task is kept.",
+    )
+    monitor_usage: bool = Field(
+        default=True,
+        description="Watch the memory and hold tasks back when it is short. Off: nothing protects the machine.",
+    )
+    warning_threshold: Percent = Field(default=85.0, description="Percent in use at which only half of the pool works.")
+    hold_threshold: Percent = Field(default=90.0, description="Percent in use at which no task starts.")
+    emergency_stop_threshold: Percent = Field(
+        default=95.0, description="Percent in use at which documents are refused."
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> MemoryManagement:
+        if not self.warning_threshold <= self.hold_threshold <= self.emergency_stop_threshold:
+            raise ValueError("warning_threshold, hold_threshold and emergency_stop_threshold must not descend")
+        return self
+
+
+class RateLimits(_Part):
+    """Documents that one user may send in any span of so long."""
+
+    per_minute: Number = Field(default=50, description="Documents in any minute.")
+    per_hour: Number = Field(default=1000, description="Documents in any hour.")
+    per_day: Number = Field(default=10_000, description="Documents in any 24 hours.")
+
+
+class UserLimits(_Part):
+    """What holds for one user instead."""
+
+    per_minute: Number | None = Field(default=None, description="Documents in any minute.")
+    per_hour: Number | None = Field(default=None, description="Documents in any hour.")
+    per_day: Number | None = Field(default=None, description="Documents in any 24 hours.")
+    max_waiting: Number | None = Field(default=None, description="Tasks that may wait at a time.")
+
+
+class QueueLimits(_Part):
+    """How many tasks may wait."""
+
+    per_user: Number = Field(default=10_000, description="Waiting tasks of one user.")
+    total: Number = Field(default=100_000, description="Waiting tasks of all users.")
+
+
+class ModelConfig(_Part):
+    """What is said of one model; what is left out is as for all models."""
+
+    temperature: Temperature | None = Field(default=None, description="Where a request names none.")
+    max_tokens: Tokens | None = Field(default=None, description="Most tokens of an answer, where a request names none.")
+    timeout: Seconds | None = Field(default=None, description="Seconds between two finished pages or parts.")
+
+
+class Config(_Part):
     """One consistent set of values."""
 
-    enabled: bool
-    max_file_size: int
-    """Bytes."""
-    max_concurrent: int
-    timeout: float
-    """Seconds that a task may take since it last finished a page or a part."""
-    max_task_seconds: float
-    admin_model: str
-    """Empty: chosen from the catalogue."""
-    temperature: float = DEFAULT_TEMPERATURE
-    max_tokens: int = DEFAULT_MAX_TOKENS
+    enabled: bool = Field(
+        default=True, description="Whether documents are accepted. What waits is worked on all the same."
+    )
+    paused: bool = Field(
+        default=False, description="Whether the queue stands still: documents are accepted, no task starts."
+    )
+    max_file_size: Annotated[int, Field(ge=1, le=MOST_BYTES)] = Field(
+        default=50 * MEBIBYTE,
+        description="Largest document in bytes. In MiB as `max_file_size_mb`, which is the same setting.",
+    )
+    max_concurrent: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="Tasks worked on at once; where nothing sets it, from the memory: 1 below 16 GB to 30."
+    )
+    timeout: Seconds = Field(
+        default=300.0, description="Seconds that a task may take since it last finished a page or a part."
+    )
+    max_task_seconds: Seconds = Field(default=6 * 3600.0, description="Seconds that a task may run in all.")
+    admin_model: Text = Field(
+        default="", description="Default model. Empty: gpt-4-vision if listed, else the first that can see."
+    )
+    temperature: Temperature = Field(
+        default=DEFAULT_TEMPERATURE, description="Where neither request nor model names one."
+    )
+    max_tokens: Tokens = Field(
+        default=DEFAULT_MAX_TOKENS, description="Most tokens of an answer, where neither request nor model names them."
+    )
+    enable_vision: bool = Field(
+        default=True, description="Whether pictures are sent. Off: pages without text are named as unread."
+    )
+    enable_multimodal: bool = Field(
+        default=True, description="Whether a page may be sent as text and as a picture at once."
+    )
+    default_prompt_template: Annotated[
+        str, StringConstraints(max_length=20_000, pattern=r"^[^\x00]*$"), AfterValidator(_with_placeholder)
+    ] = Field(
+        default=PLACEHOLDER, description="What a model is asked; `{prompt}` stands for the prompt, whatever is in it."
+    )
+    supported_formats: Annotated[tuple[Format, ...], Field(min_length=1), AfterValidator(_sorted_once)] = Field(
+        default=("pdf", "docx", "txt", "md", "png", "jpg", "jpeg", "gif"), description="Types that are accepted."
+    )
+    blocked_extensions: Annotated[tuple[Extension, ...], Field(max_length=1000), AfterValidator(_sorted_once)] = Field(
+        default=(), description="Extensions that are refused, whatever else is accepted."
+    )
+    memory_management: MemoryManagement = Field(default=MemoryManagement(), description="What is done about memory.")
+    rate_limits: RateLimits = Field(default=RateLimits(), description="Documents that one user may send.")
+    queue_limits: QueueLimits = Field(default=QueueLimits(), description="How many tasks may wait.")
+    user_limits: Annotated[dict[Email, UserLimits], Field(max_length=10_000)] = Field(
+        default={}, description="What holds for a user instead, by e-mail address."
+    )
+    model_configs: Annotated[dict[Text, ModelConfig], Field(max_length=10_000)] = Field(
+        default={}, description="What is said of a model, by its id."
+    )
+    retention_hours: Annotated[float, Field(gt=0, le=100 * 366 * 24)] = Field(
+        default=24.0, description="Hours until an ended task is removed."
+    )
+
+    def model(self, model_id: str) -> ModelConfig:
+        """What is said of a model."""
+        return self.model_configs.get(model_id, NOTHING_SAID)
+
+    def limits(self, email: str) -> Limits:
+        """What this user may send."""
+        own = self.user_limits.get(email.casefold(), NO_LIMITS)
+        rates = self.rate_limits
+        return Limits(
+            windows=(
+                (60.0, own.per_minute or rates.per_minute),
+                (3600.0, own.per_hour or rates.per_hour),
+                (86400.0, own.per_day or rates.per_day),
+            ),
+            waiting_of_user=own.max_waiting or self.queue_limits.per_user,
+            waiting=self.queue_limits.total,
+        )
+
+    def asked(self, prompt: str) -> str:
+        """What a model is asked where a user asked `prompt`: literally replaced, for prompts hold braces."""
+        return self.default_prompt_template.replace(PLACEHOLDER, prompt)
+
+
+NOTHING_SAID = ModelConfig()
+NO_LIMITS = UserLimits()
+
+
+def from_settings(settings: Settings, *, total_memory: int, cores: int | None = None) -> Config:
+    """The values in force before an administrator changed any: defaults, and over them the environment.
+
+    `total_memory` in bytes. StartError where API_V2_ADMIN_CONFIG is wrong. A variable of its own wins over the same key
+    in there.
+    """
+    given = settings.model_fields_set
+    values: JSONObject = {
+        "max_concurrent": automatic_concurrency(total_memory, cores if settings.limit_by_cores else None)
+    }
+    values = merged(values, normalized(settings.admin_config, wrong=_wrong_environment))
+    own: JSONObject = {
+        name: getattr(settings, name)
+        for name in ("enabled", "max_file_size", "timeout", "admin_model", "max_task_seconds", "retention_hours")
+        if name in given
+    }
+    if settings.max_concurrent is not None:
+        own["max_concurrent"] = settings.max_concurrent
+    thresholds = {
+        "warning_threshold": "memory_warning",
+        "hold_threshold": "memory_hold",
+        "emergency_stop_threshold": "memory_critical",
+    }
+    own["memory_management"] = {key: getattr(settings, name) for key, name in thresholds.items() if name in given}
+    return validated(merged(values, own), wrong=_wrong_environment)
+
+
+def _wrong_environment(problems: Sequence[str], *, unknown: bool) -> Exception:
+    del unknown
+    return StartError(f"API_V2_ADMIN_CONFIG: {'; '.join(problems)}")
+
+
+def _wrong_request(problems: Sequence[str], *, unknown: bool) -> Exception:
+    return (BadRequest if unknown else InvalidValue)("; ".join(problems))
+
+
+def automatic_concurrency(total_memory: int, cores: int | None = None) -> int:
+    """Tasks at once for a memory of so many bytes: 1 below 16 GB, 3 a 16 GB, at most 30.
+
+    520 MB a task within 70 % of the memory bounds it as well, and two for each of `cores` where they are given.
+    """
+    gigabytes = -(-total_memory // 1024**3)
+    by_memory = 1 if gigabytes < 16 else int(min(30, gigabytes * 3 / 16, gigabytes * 1024 * 0.7 / 520))
+    return by_memory if cores is None else max(1, min(by_memory, 2 * cores))
+
+
+# -- changes ----------------------------------------------------------------------------------------------------------
+def normalized(changes: JSONObject, *, wrong: Any = _wrong_request) -> JSONObject:
+    """Changes with one name for each setting: `max_file_size_mb` is `max_file_size`."""
+    if "max_file_size_mb" not in changes:
+        return changes
+    rest = {name: value for name, value in changes.items() if name != "max_file_size_mb"}
+    mebibytes = changes["max_file_size_mb"]
+    size: Any = None
+    if mebibytes is not None:
+        is_number = isinstance(mebibytes, int | float) and not isinstance(mebibytes, bool)
+        if not is_number or not 0 < mebibytes <= MOST_BYTES / MEBIBYTE:
+            raise wrong(["max_file_size_mb must be a number above 0"], unknown=False)
+        size = round(mebibytes * MEBIBYTE)
+    if rest.get("max_file_size", size) != size:
+        raise wrong(["max_file_size and max_file_size_mb are one setting and say different things"], unknown=False)
+    return {**rest, "max_file_size": size}
+
+
+def merged(values: JSONObject, changes: JSONObject) -> JSONObject:
+    """Changes over values, objects within objects likewise (RFC 7396): null takes a value away."""
+    result = dict(values)
+    for name, change in changes.items():
+        if change is None:
+            result.pop(name, None)
+        elif isinstance(change, dict):
+            below = result.get(name)
+            result[name] = merged(below if isinstance(below, dict) else {}, change)
+        else:
+            result[name] = change
+    return result
+
+
+def validated(values: JSONObject, *, wrong: Any = _wrong_request) -> Config:
+    """The configuration that the values make; else every reason why they make none, in one error.
+
+    BadRequest where a name is unknown, InvalidValue for any other fault.
+    """
+    try:
+        # As JSON, in which a list may be what is a tuple here, though no number may be text.
+        return Config.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        told = list(dict.fromkeys(_told(fault) for fault in faults))
+        more = [f"and {len(told) - MOST_PROBLEMS} more"] if len(told) > MOST_PROBLEMS else []
+        unknown = any(fault["type"] == "extra_forbidden" for fault in faults)
+        raise wrong([*told[:MOST_PROBLEMS], *more], unknown=unknown) from None
+
+
+def _told(fault: Mapping[str, Any]) -> str:
+    path = ".".join(str(step) for step in fault["loc"] if step != "[key]")[:200]
+    if fault["type"] == "extra_forbidden":
+        return f"unknown setting {path}; known are: {', '.join(_siblings(fault['loc']))}"
+    reason = fault.get("ctx", {}).get("error")
+    said = str(reason) if isinstance(reason, ValueError) else fault["msg"].replace("Input should be", "must be")
+    return f"{path} {said}".replace("a valid ", "a ").strip()
+
+
+def _siblings(path: Sequence[int | str]) -> list[str]:
+    """The names that would be known where this one is not."""
+    part: type[BaseModel] = Config
+    for step in path[:-1]:
+        if field := part.model_fields.get(str(step)):
+            part = _part_of(field.annotation) or part
+    return [*part.model_fields, *(["max_file_size_mb"] if part is Config else [])]
+
+
+def _part_of(kind: Any) -> type[BaseModel] | None:
+    """The part that a field holds, or of which it holds several by name; None for a plain value."""
+    for held in (kind, *get_args(kind)):
+        if isinstance(held, type) and issubclass(held, BaseModel):
+            return held
+    return None
 
 
 class RuntimeConfig:
-    """Holds the set that is in force."""
+    """The set that is in force, and how it comes to change."""
 
-    def __init__(self, current: Config) -> None:
-        self.current = current
+    def __init__(self, base: Config, store: Store | None = None) -> None:
+        """`base`: what holds where nothing was set at run time."""
+        self.current = base
+        self.latest = Configuration(0, 0.0, "", {}, {})
+        self.on_change: list[Callable[[Config], None]] = []
+        """Called with each set that comes into force, for those who keep something of it."""
+        self._base: JSONObject = base.model_dump(mode="json")
+        self._store = store
+
+    async def load(self) -> None:
+        """Take up what was set in earlier runs; StartError where it does not go together with the environment."""
+
+        def wrong(problems: Sequence[str], *, unknown: bool) -> Exception:
+            del unknown
+            why = "; ".join(problems)
+            return StartError(f"version {version} of the runtime configuration does not fit this environment: {why}")
+
+        for latest in await self._kept.configurations():
+            version = latest.version
+            self._apply(latest, validated(merged(self._base, latest.overrides), wrong=wrong))
+
+    async def change(self, changes: JSONObject, *, by: str) -> Configuration:
+        """Change some settings, all of them or none; null goes back to the environment or the default.
+
+        BadRequest for a name that is unknown, InvalidValue for a value that is not allowed.
+        """
+        changes = normalized(changes)
+        return await self._keep(lambda before: (changes, merged(before.overrides, changes)), by)
+
+    async def replace(self, overrides: JSONObject, *, by: str) -> Configuration:
+        """Set these and nothing else at run time."""
+        overrides = merged({}, normalized(overrides))
+        return await self._keep(lambda _: (overrides, overrides), by)
+
+    async def revert(self, version: int, *, by: str) -> Configuration:
+        """Make a new version that is as an earlier one was; 0 is as before the first. NotFound where there was none."""
+        found = [Configuration(0, 0.0, "", {}, {})] if version == 0 else await self.versions(up_to=version, limit=1)
+        if not found or found[0].version != version:
+            raise NotFound(f"There is no version {version} of the configuration")
+        earlier = found[0].overrides
+        return await self._keep(lambda _: ({"revert": version}, earlier), by)
+
+    async def versions(self, *, up_to: int | None, limit: int) -> list[Configuration]:
+        """What was in force, the latest first."""
+        return await self._kept.configurations(up_to=up_to, limit=limit)
+
+    async def follow(self) -> None:
+        """Take up what other processes change, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                if await self._kept.configuration_version() > self.latest.version:
+                    await self._take_up()
+            except DocV2Error as error:
+                log.warning("cannot take up the configuration: %s", error)
+
+    @property
+    def _kept(self) -> Store:
+        assert self._store is not None
+        return self._store
+
+    async def _keep(self, make: Callable[[Configuration], tuple[JSONObject, JSONObject]], by: str) -> Configuration:
+        for _ in range(CHANGE_TRIES):
+            before = next(iter(await self._kept.configurations()), Configuration(0, 0.0, "", {}, {}))
+            changes, overrides = make(before)
+            config = validated(merged(self._base, overrides))
+            new = Configuration(before.version + 1, time.time(), by, changes, overrides)
+            try:
+                await self._kept.add_configuration(new)
+            except Conflict:
+                continue
+            self._apply(new, config)
+            return new
+        raise Conflict("The configuration is being changed by others; try again")
+
+    async def _take_up(self) -> None:
+        for latest in await self._kept.configurations():
+            self._apply(latest, validated(merged(self._base, latest.overrides)))
+
+    def _apply(self, latest: Configuration, config: Config) -> None:
+        if latest.version <= self.latest.version:  # somebody else's, later than this one, came first
+            return
+        self.latest, self.current = latest, config
+        log.info("configuration %d is in force", latest.version, extra={"changed_by": latest.changed_by})
+        for listener in self.on_change:
+            listener(config)
 
 
-def from_settings(settings: Settings, *, total_memory: int) -> Config:
-    """The values in force before an administrator changed any. `total_memory` in bytes."""
-    return Config(
-        enabled=settings.enabled,
-        max_file_size=settings.max_file_size,
-        max_concurrent=settings.max_concurrent or automatic_concurrency(total_memory),
-        timeout=settings.timeout,
-        max_task_seconds=settings.max_task_seconds,
-        admin_model=settings.admin_model,
-    )
+# -- documentation ----------------------------------------------------------------------------------------------------
+def described() -> Iterator[tuple[str, str, str]]:
+    """Every setting: its path, its default as JSON, what it does."""
+    yield from _described("", Config)
 
 
-def automatic_concurrency(total_memory: int) -> int:
-    """Tasks at once for a memory of so many bytes: 1 below 16 GB, 3 a 16 GB, at most 30.
-
-    520 MB a task within 70 % of the memory bounds it as well.
-    """
-    gigabytes = -(-total_memory // 1024**3)
-    if gigabytes < 16:
-        return 1
-    return int(min(30, gigabytes * 3 / 16, gigabytes * 1024 * 0.7 / 520))
+def _described(prefix: str, part: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
+    for name, field in part.model_fields.items():
+        below = _part_of(field.annotation)
+        several = below is not field.annotation
+        if several:
+            yield prefix + name, json.dumps(field.default), field.description or ""
+        if below is not None:
+            yield from _described(f"{prefix}{name}.{'<…>.' if several else ''}", below)

@@ -12,16 +12,16 @@ import sys
 import time
 import unicodedata
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from docv2.accounts.users import ADMIN
-from docv2.config import RuntimeConfig
+from docv2.config import Config, RuntimeConfig
 from docv2.documents import Detail
-from docv2.errors import Cancelled, Conflict, DocV2Error, NotFound, Unavailable
+from docv2.errors import Cancelled, Conflict, DocV2Error, NotFound, Unavailable, UnsupportedType
 from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.extract import sniff
@@ -30,7 +30,7 @@ from docv2.llm.forms import FormCheck, read_form
 from docv2.llm.health import EndpointHealth
 from docv2.quote import Quoted, Quotes
 from docv2.storage.base import Incoming, Storage
-from docv2.store.base import Request, Store, User
+from docv2.store.base import Limits, Request, Store, User
 from docv2.tasks import JSONObject, NewTask, Task, TaskStatus
 from docv2.telemetry import metrics
 from docv2.validation import PLAIN_NUMBER, Input, checked
@@ -39,8 +39,10 @@ from docv2.views import (
     CancelledTask,
     PageCounts,
     PageList,
+    Rate,
     Standing,
     TaskList,
+    TaskSummary,
     TaskView,
     Wait,
     accepted,
@@ -206,6 +208,9 @@ class Intake:
         wanted nothing is kept in any case, and Unreadable tells that the task would fail.
         """
         self._check_open()
+        limits = self._config.current.limits(user.email)
+        if key is None:  # before the document is read; with a key it may have been accepted before
+            await self._store.check_limits(user.user_id, limits)
         async with self._storage.receive(self._config.current.max_file_size) as file:
             sent_name, fields = await upload.read_into(file)
             question = read_question(fields)
@@ -217,7 +222,9 @@ class Intake:
             if request and (before := await self._store.accepted(user.user_id, request)):
                 return await self._accepted(before, self._pool.free_slots())
             model = self._catalog.choose(question.model or "")
+            check_allowed(filename, config)
             media_type = await asyncio.to_thread(sniff.check, received.path, filename)
+            of_model = config.model(model)
             if question.response_format:
                 await self._forms.schema(question.response_format)
             new = NewTask(
@@ -229,14 +236,14 @@ class Intake:
                 sha256=received.sha256,
                 prompt=question.prompt,
                 model=model,
-                temperature=config.temperature if question.temperature is None else question.temperature,
-                max_tokens=question.max_tokens or config.max_tokens,
+                temperature=_first(question.temperature, of_model.temperature, config.temperature),
+                max_tokens=question.max_tokens or of_model.max_tokens or config.max_tokens,
                 detail=question.detail,
                 response_format=question.response_format,
             )
             if question.dry_run:
                 return await self._quotes.quote(new, received.path)
-            return await _to_the_end(self._accept(file, new, request))
+            return await _to_the_end(self._accept(file, new, request, limits))
 
     def _check_open(self) -> None:
         if not self._config.current.enabled:
@@ -246,11 +253,11 @@ class Intake:
         if self._gate.level >= Level.CRITICAL:
             raise Unavailable("The server is short of memory", retry_after=30)
 
-    async def _accept(self, file: Incoming, new: NewTask, request: Request | None) -> Accepted:
+    async def _accept(self, file: Incoming, new: NewTask, request: Request | None, limits: Limits) -> Accepted:
         wait, work = await self._expected(new)
         await file.keep(new.task_id)
         try:
-            task = await self._store.enqueue(replace(new, estimated_wait=wait, estimated_work=work), request)
+            task = await self._store.enqueue(replace(new, estimated_wait=wait, estimated_work=work), request, limits)
         except BaseException:
             await self._storage.delete(new.task_id)
             raise
@@ -317,6 +324,8 @@ class Intake:
         return Standing(position, reason, has_slot=reason == "slots" and position <= free_slots)
 
     def _waiting_reason(self, task: Task) -> str:
+        if self._config.current.paused:
+            return "paused"
         if task.not_before > time.time() or task.model in self._health.blocked_models():
             return "upstream"
         return "memory" if self._gate.level >= Level.HOLD else "slots"
@@ -329,14 +338,53 @@ class Intake:
             limit=listing.limit + 1,  # one more tells whether there is a next page
             status=ROW_STATUS[listing.status] if listing.status else None,
         )
-        shown, free = rows[: listing.limit], self._pool.free_slots()
+        return self._listed(rows, listing.limit)
+
+    def _listed(self, rows: Sequence[tuple[Task, int | None]], limit: int, *, with_user: bool = False) -> TaskList:
+        shown, free = rows[:limit], self._pool.free_slots()
         return TaskList(
             tasks=tuple(
-                summary(task, self._standing(task, position, free) if position else None) for task, position in shown
+                summary(task, self._standing(task, position, free) if position else None, with_user=with_user)
+                for task, position in shown
             ),
             next_cursor=_cursor(shown[-1][0].place) if len(rows) > len(shown) else None,
         )
 
+    # -- administrators -----------------------------------------------------------------------------------------------
+    async def all_tasks(self, listing: Listing, *, user_id: str | None) -> TaskList:
+        """One page of everyone's tasks, or of one user's, newest first."""
+        rows = await self._store.all_tasks(
+            user_id=user_id,
+            before=_place(listing.cursor) if listing.cursor else None,
+            limit=listing.limit + 1,
+            status=ROW_STATUS[listing.status] if listing.status else None,
+        )
+        return self._listed(rows, listing.limit, with_user=True)
+
+    async def retry(self, task_id: str) -> TaskSummary:
+        """Put a failed task at the tail of the queue; NotFound where there is none, Conflict where it did not fail."""
+        task = await self._store.retry(task_id)
+        if task is None:
+            if await self._store.get(task_id) is None:
+                raise NotFound("Task not found")
+            raise Conflict("Only a failed task can be tried again")
+        log.info("task is tried again", extra={"task_id": task_id})
+        self._changes.announce(task_id)
+        self._pool.wake()
+        stands = self._standing(task, await self._store.position(task.place), self._pool.free_slots())
+        return summary(task, stands, with_user=True)
+
+    async def rates(self, user: User) -> tuple[Rate, ...]:
+        """How much of what a user may send is used."""
+        limits = self._config.current.limits(user.email)
+        used = await self._store.submitted(user.user_id, limits)
+        now = time.time()
+        return tuple(
+            Rate(most, max(0, most - count), max(0.0, oldest + seconds - now) if count else 0.0)
+            for (seconds, most), (count, oldest) in zip(limits.windows, used, strict=True)
+        )
+
+    # -- look closer --------------------------------------------------------------------------------------------------
     async def pages(self, user: User, task_id: str, listing: PageListing) -> PageList:
         """What became of the pages of a task's document, while it runs and as long as it is kept."""
         task = await self._find(user, task_id)
@@ -368,6 +416,18 @@ class Intake:
         self._changes.announce(task_id)
         log.info("task cancelled", extra={"task_id": task_id, "was": before.status})
         return CancelledTask(task_id, TaskStatus.FAILED, Cancelled.error_type, message)
+
+
+def check_allowed(filename: str, config: Config) -> None:
+    """UnsupportedType for a type that the administrator does not accept."""
+    extension = filename.rpartition(".")[2].lower()
+    if extension in config.blocked_extensions or extension not in config.supported_formats:
+        accepted = [known for known in config.supported_formats if known not in config.blocked_extensions]
+        raise UnsupportedType(f"Files of this type are not accepted; accepted are: {', '.join(accepted) or 'none'}")
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)
 
 
 def read_question(fields: Mapping[str, str]) -> Question:

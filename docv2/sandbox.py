@@ -98,7 +98,7 @@ class Sandbox:
         """
         self._memory_limit = memory_limit
         self._cpu_seconds = cpu_seconds
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
         self._total_seconds = total_seconds
         self._file_size = file_size
         self._look_ahead = look_ahead
@@ -227,7 +227,7 @@ class Sandbox:
             total_seconds=int(self._total_seconds) + 1,
             file_size=self._file_size,
         )
-        step_seconds = seconds or self._step_seconds
+        step_seconds = seconds or self.step_seconds
         run = await self._fork(owner, request["memory"])
         outcome = "stopped"
         try:

@@ -131,6 +131,16 @@ class Settings(BaseModel):
     max_task_seconds: Seconds = _env(
         "DOCV2_MAX_TASK_SECONDS", default=6 * 3600.0, about="Seconds that a task may run in all."
     )
+    admin_config: dict[str, Any] = _env(
+        "API_V2_ADMIN_CONFIG",
+        default={},
+        about="Runtime configuration (second table) as a JSON object. A variable of its own wins over it.",
+    )
+    limit_by_cores: bool = _env(
+        "DOCV2_LIMIT_BY_CORES",
+        default=False,
+        about="Whether two tasks for each processor core are the most, where the number follows from the memory.",
+    )
     drain_seconds: Annotated[float, Field(ge=0)] = _env(
         "DOCV2_DRAIN_SECONDS", default=30.0, about="Seconds that running tasks have to finish after SIGTERM."
     )
@@ -167,6 +177,17 @@ class Settings(BaseModel):
             return {str(source): str(level).upper() for source, level in levels.items()}
         except (ValueError, AttributeError):
             raise ValueError('must be a JSON object such as {"API_V2": "DEBUG"}') from None
+
+    @field_validator("admin_config", mode="before")
+    @classmethod
+    def _object(cls, value: object) -> object:
+        try:
+            read: Any = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            read = None
+        if not isinstance(read, dict):
+            raise ValueError('must be a JSON object such as {"temperature": 0.5}')
+        return read
 
     @field_validator("source_log_levels")
     @classmethod

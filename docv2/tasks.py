@@ -27,7 +27,8 @@ TRANSITIONS: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.COMPLETED: frozenset(),
     TaskStatus.FAILED: frozenset(),
 }
-"""Every legal move. The schema enforces the same table, whoever writes."""
+"""Every legal move within one place. The schema enforces the same table, whoever writes; it knows one more, by which an
+administrator has a failed task tried again at a new place."""
 
 
 class Stage(StrEnum):

@@ -140,7 +140,7 @@ class TaskView:
     position: int | None = None
     estimated_time: int | None = None
     waiting_reason: str | None = None
-    """`slots`, `memory` or `upstream`."""
+    """`slots`, `memory`, `upstream` or `paused`."""
     stage: Stage | None = None
     pages_done: int | None = None
     pages_total: int | None = None
@@ -222,6 +222,18 @@ class TaskSummary:
     started_at: float | None = None
     completed_at: float | None = None
     processing_time: float | None = None
+    user_id: str | None = None
+    """Whose it is; told to administrators."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How much of what a user may send in one span of time is used."""
+
+    limit: int
+    remaining: int
+    reset: float
+    """Seconds until one more is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +269,7 @@ WAITING_FOR = {
     "slots": "Waiting for its turn",
     "memory": "Waiting until the server has memory to spare",
     "upstream": "Waiting for the model's endpoint",
+    "paused": "Waiting until the administrator resumes the queue",
 }
 
 
@@ -284,10 +297,13 @@ def view(task: Task, memory: MemoryUsage, wait: Wait | None = None) -> TaskView:
     )
 
 
-def summary(task: Task, stands: Standing | None) -> TaskSummary:
+def summary(task: Task, stands: Standing | None, *, with_user: bool = False) -> TaskSummary:
     """The task as it is listed; `stands` where it waits."""
     return TaskSummary(
-        **_common(task, stands), model=task.model, file_info=FileInfo(task.filename, task.size, task.media_type)
+        **_common(task, stands),
+        model=task.model,
+        file_info=FileInfo(task.filename, task.size, task.media_type),
+        user_id=task.user_id if with_user else None,
     )
 
 

@@ -55,6 +55,14 @@ async def replace_own(store: Store, user: User) -> tuple[ApiKey, str]:
     return made, key
 
 
+async def rotate(store: Store, user: User, before: ApiKey) -> tuple[ApiKey, str]:
+    """Make a key in place of another, which is revoked in the same moment; Conflict where it was revoked already."""
+    key = generate()
+    made = _listed(user, key, before.name)
+    await store.rotate_key(before.key_id, made, digest(key))
+    return made, key
+
+
 def _listed(user: User, key: str, name: str) -> ApiKey:
     if len(name) > MAX_NAME or not name.isprintable():
         raise InvalidValue(f"The name must be at most {MAX_NAME} printable characters")

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from docv2.accounts import keys, passwords
 from docv2.accounts.private import write_private
-from docv2.errors import InvalidValue, NotFound
+from docv2.errors import Conflict, InvalidValue, NotFound
 from docv2.store.base import Store, User
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,22 @@ async def by_email(store: Store, email: str) -> User:
     if user is None:
         raise NotFound(f"There is no user {email}")
     return user
+
+
+async def by_id(store: Store, user_id: str) -> User:
+    """The user of this id; NotFound where there is none."""
+    user = await store.user(user_id)
+    if user is None:
+        raise NotFound("There is no such user")
+    return user
+
+
+async def set_active(store: Store, user_id: str, *, active: bool) -> User:
+    """Shut a user out, or let one in again; NotFound where there is none, Conflict for the last administrator."""
+    user = await by_id(store, user_id)
+    if not await store.set_active(user_id, active=active):
+        raise Conflict("This is the last administrator who can get in")
+    return replace(user, active=active)
 
 
 async def set_password(store: Store, email: str, password: str) -> None:

@@ -76,6 +76,33 @@ class QueueDepth:
     running: int
 
 
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One state of what administrators set at run time."""
+
+    version: int
+    """1 is the first; 0 stands for nothing set yet."""
+    changed_at: float
+    changed_by: str
+    """The e-mail of whoever did it."""
+    changes: JSONObject
+    """What was asked to change."""
+    overrides: JSONObject
+    """All that is set at run time, and so goes over the environment and the defaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one user may send."""
+
+    windows: tuple[tuple[float, int], ...]
+    """Spans in seconds, and the most documents accepted in any span of so long."""
+    waiting_of_user: int
+    """The most tasks of the user that may wait."""
+    waiting: int
+    """The most tasks of all users that may wait."""
+
+
 class Store(Protocol):
     """The durable queue and the accounts.
 
@@ -91,12 +118,21 @@ class Store(Protocol):
         """Finish what was handed in and let go of the database."""
 
     # -- the queue ----------------------------------------------------------------------------------------------------
-    async def enqueue(self, new: NewTask, request: Request | None = None) -> Task:
+    async def enqueue(self, new: NewTask, request: Request | None = None, limits: Limits | None = None) -> Task:
         """Accept a task at the tail of the queue.
 
         Where this user's same `request` was accepted before, nothing is added and its task is the answer: the id tells.
         Conflict where another request was accepted under that key. Remembered as long as the task is there.
+        RateLimited where it would be more than `limits`: decided in the moment of acceptance, so that of many who come
+        at once no more get in. Accepted documents count for a day, whatever becomes of their tasks.
         """
+        ...
+
+    async def check_limits(self, user_id: str, limits: Limits) -> None:
+        """RateLimited where a document of this user would be more than `limits` now."""
+
+    async def submitted(self, user_id: str, limits: Limits) -> list[tuple[int, float]]:
+        """For each window how many documents were accepted in it, and when the oldest of them was (Unix seconds)."""
         ...
 
     async def accepted(self, user_id: str, request: Request) -> Task | None:
@@ -188,6 +224,16 @@ class Store(Protocol):
         """
         ...
 
+    async def all_tasks(
+        self, *, user_id: str | None, before: int | None, limit: int, status: TaskStatus | None = None
+    ) -> list[tuple[Task, int | None]]:
+        """Everyone's tasks, or one user's, as `tasks_of` lists one's own."""
+        ...
+
+    async def retry(self, task_id: str) -> Task | None:
+        """Put a failed task at the tail of the queue, with its pages and parts; None where none of this id failed."""
+        ...
+
     async def recover(self, *, crash_limit: int, error: str, error_type: str) -> Recovery:
         """At start, with no other server alive: return running tasks to their place and count their crash.
 
@@ -239,6 +285,18 @@ class Store(Protocol):
         """All facts of a kind by name."""
         ...
 
+    # -- the configuration --------------------------------------------------------------------------------------------
+    async def add_configuration(self, new: Configuration) -> None:
+        """Keep a new version; Conflict where there is one of its number."""
+
+    async def configuration_version(self) -> int:
+        """The number of the latest version; 0 where there is none. Cheap enough for several times a second."""
+        ...
+
+    async def configurations(self, *, up_to: int | None = None, limit: int = 1) -> list[Configuration]:
+        """Versions, the latest first, those above `up_to` left out."""
+        ...
+
     # -- accounts -----------------------------------------------------------------------------------------------------
     async def add_user(self, user: User) -> None:
         """Add a user; Conflict where the e-mail is taken (compared without case)."""
@@ -250,6 +308,18 @@ class Store(Protocol):
 
     async def users(self) -> list[User]:
         """Everyone, in order of creation."""
+        ...
+
+    async def user(self, user_id: str) -> User | None:
+        """The user of this id."""
+        ...
+
+    async def set_active(self, user_id: str, *, active: bool) -> bool:
+        """Shut a user out or let one in; False, and nothing done, where that would leave no active administrator."""
+        ...
+
+    async def rotate_key(self, key_id: str, key: ApiKey, sha256: str) -> None:
+        """Add a key and revoke the one that it takes the place of, both or neither; Conflict where that was revoked."""
         ...
 
     async def credentials(self, user_id: str) -> Credentials | None:

@@ -14,33 +14,27 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import fields
-from functools import lru_cache, partial
-from importlib.resources import files
-from operator import itemgetter
+from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import aiosqlite
 
-from docv2.documents import Detail, Page, PageRecord, PageSource, PageUse
+from docv2.documents import Page, PageRecord, PageSource, PageUse
 from docv2.errors import ClaimLost, Conflict, StartError
-from docv2.store.base import ApiKey, Credentials, QueueDepth, Recovery, Request, User
+from docv2.store.administration import Administration, keep_within
+from docv2.store.base import ApiKey, Credentials, Limits, QueueDepth, Recovery, Request, User
 from docv2.store.engine import DRIVER, ERRORS, connect_reader, connect_writer, is_safe_beside_writer, translate
 from docv2.store.migrate import inspect, migrate
+from docv2.store.queries import QUERIES, Values, bind, count, fetch
+from docv2.store.rows import task_of, user_of, values_of
 from docv2.store.writer import Command, Kind, T, Writer
 from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task, TaskStatus
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 log = logging.getLogger(__name__)
-
-Values = dict[str, Any]
-"""The parameters of a statement by name."""
 
 Step = tuple[str, Values]
 """A statement that goes with a fenced one, and its parameters but for the task's id."""
@@ -49,16 +43,7 @@ EXPIRE_BITE = 500
 """Tasks removed in one transaction."""
 
 
-def load_queries(text: str) -> dict[str, str]:
-    """Cut a file of `-- name: …` sections into statements by name."""
-    sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
-    return {name.strip(): statement.strip() for name, _, statement in sections}
-
-
-QUERIES = load_queries((files("docv2.store") / "sqlite.sql").read_text(encoding="utf-8"))
-
-
-class SQLiteStore:
+class SQLiteStore(Administration):
     """Implements docv2.store.base.Store. Open it with `open`, leave it with `close` or as an async context."""
 
     def __init__(self, writer: Writer, reader: sqlite3.Connection | None, lists: aiosqlite.Connection | None) -> None:
@@ -111,9 +96,9 @@ class SQLiteStore:
         await self._writer.close()
 
     # -- the queue ----------------------------------------------------------------------------------------------------
-    async def enqueue(self, new: NewTask, request: Request | None = None) -> Task:
+    async def enqueue(self, new: NewTask, request: Request | None = None, limits: Limits | None = None) -> Task:
         """Accept a task at the tail of the queue, or find the one that the same request became."""
-        return await self._request(partial(_enqueue, {**_values(new), "now": time.time()}, request))
+        return await self._request(partial(_enqueue, {**values_of(new), "now": time.time()}, request, limits))
 
     async def accepted(self, user_id: str, request: Request) -> Task | None:
         """The task that this request became, if it did; Conflict where another one was sent under its key."""
@@ -126,12 +111,12 @@ class SQLiteStore:
         """A user's tasks, newest first, those in places below `before` alone; with each its position while it waits."""
         values: Values = {"before": sys.maxsize if before is None else before, "limit": limit, "status": status}
         rows = await self._read_list("tasks_of", user_id=user_id, **values)
-        return [(_task(row), row["position"]) for row in rows]
+        return [(task_of(row), row["position"]) for row in rows]
 
     async def get(self, task_id: str) -> Task | None:
         """The task as it stands, or None."""
         rows = await self._read("get", task_id=task_id)
-        return _task(rows[0]) if rows else None
+        return task_of(rows[0]) if rows else None
 
     async def claim(self, owner: str, *, blocked_models: Collection[str] = ()) -> Task | None:
         """Take the first waiting task that may run now; None where there is none.
@@ -139,7 +124,7 @@ class SQLiteStore:
         A caller that is cancelled meanwhile gives the task back.
         """
         values = {"owner": owner, "blocked_models": list(blocked_models), "now": time.time()}
-        claiming = self._writer.submit(Kind.NOTE, partial(_fetch, "claim", values))
+        claiming = self._writer.submit(Kind.NOTE, partial(fetch, "claim", values))
         try:
             rows = await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -147,11 +132,11 @@ class SQLiteStore:
             self._handing_back.add(handing_back)
             handing_back.add_done_callback(self._handing_back.discard)
             raise
-        return _task(rows[0]) if rows else None
+        return task_of(rows[0]) if rows else None
 
     async def _hand_back(self, claiming: asyncio.Future[list[sqlite3.Row]]) -> None:
         for row in await claiming:
-            await self.release(_task(row).claim)
+            await self.release(task_of(row).claim)
 
     async def next_retry(self) -> float | None:
         """When the next backed-off task may run (Unix seconds), or None where none is backed off."""
@@ -173,7 +158,7 @@ class SQLiteStore:
         """Keep pages as read, one finished step."""
         pages_done = max((page.number for page in pages), default=0)
         values = {"progress": progress, "pages_done": pages_done, "pages_total": pages_total}
-        await self._result("save_pages", claim, values, [("save_page", _values(page)) for page in pages])
+        await self._result("save_pages", claim, values, [("save_page", values_of(page)) for page in pages])
 
     async def count_call(self, claim: Claim, first_page: int, last_page: int) -> None:
         """Note in the ledger that a model is about to be asked about these pages."""
@@ -186,7 +171,7 @@ class SQLiteStore:
     ) -> None:
         """Keep the answer to one part, one finished step, and what it was given of each page."""
         answer = {"model": part.model, "finish_reason": part.finish_reason}
-        steps = [("save_part_answer", _values(part)), *(("use_page", {**answer, **_values(use)}) for use in uses)]
+        steps = [("save_part_answer", values_of(part)), *(("use_page", {**answer, **values_of(use)}) for use in uses)]
         await self._result("save_part", claim, {"stage": stage, "progress": progress}, steps)
 
     async def pages(self, task_id: str) -> list[Page]:
@@ -210,7 +195,7 @@ class SQLiteStore:
 
     async def complete(self, claim: Claim, result: Result) -> None:
         """End a running task with its answer."""
-        await self._result("complete", claim, {"result": _values(result)})
+        await self._result("complete", claim, {"result": values_of(result)})
 
     async def fail(self, claim: Claim, error: str, error_type: str) -> None:
         """End a running task with an error."""
@@ -244,7 +229,7 @@ class SQLiteStore:
         """Remove tasks that ended before a time (Unix seconds); answers their ids."""
         removed: list[str] = []
         while True:
-            rows = await self._request(partial(_fetch, "expire", {"ended_before": ended_before, "bite": EXPIRE_BITE}))
+            rows = await self._request(partial(fetch, "expire", {"ended_before": ended_before, "bite": EXPIRE_BITE}))
             removed += [row["task_id"] for row in rows]
             if len(rows) < EXPIRE_BITE:
                 return removed
@@ -252,13 +237,13 @@ class SQLiteStore:
     async def known(self, task_ids: Collection[str]) -> dict[str, Task]:
         """Those of the given tasks that exist."""
         rows = await self._read_list("known", task_ids=list(task_ids))
-        return {row["task_id"]: _task(row) for row in rows}
+        return {row["task_id"]: task_of(row) for row in rows}
 
     # -- what was measured and learned --------------------------------------------------------------------------------
     async def measure(self, kind: str, name: str, x: float, y: float) -> None:
         """Add a measured pair."""
         values = {"kind": kind, "name": name, "x": float(x), "y": float(y), "now": time.time()}
-        await self._writer.submit(Kind.NOTE, partial(_count, "measure", values))
+        await self._writer.submit(Kind.NOTE, partial(count, "measure", values))
 
     async def measured(self, kind: str) -> dict[str, Sums]:
         """All sums of a kind by name."""
@@ -271,7 +256,7 @@ class SQLiteStore:
     async def save_note(self, kind: str, name: str, value: JSONObject) -> None:
         """Keep a small fact."""
         values = {"kind": kind, "name": name, "value": value, "now": time.time()}
-        await self._writer.submit(Kind.RESULT, partial(_count, "save_note", values))
+        await self._writer.submit(Kind.RESULT, partial(count, "save_note", values))
 
     async def notes(self, kind: str) -> dict[str, JSONObject]:
         """All facts of a kind by name."""
@@ -280,30 +265,30 @@ class SQLiteStore:
     # -- accounts -----------------------------------------------------------------------------------------------------
     async def add_user(self, user: User) -> None:
         """Add a user; Conflict where the e-mail is taken."""
-        if not await self._request(partial(_count, "add_user", _values(user))):
+        if not await self._request(partial(count, "add_user", values_of(user))):
             raise Conflict("A user with this e-mail exists already.")
 
     async def user_by_email(self, email: str) -> User | None:
         """The user with this e-mail, compared without case."""
         rows = await self._read_list("user_by_email", email=email)
-        return _user(rows[0]) if rows else None
+        return user_of(rows[0]) if rows else None
 
     async def users(self) -> list[User]:
         """Everyone, in order of creation."""
-        return [_user(row) for row in await self._read_list("users")]
+        return [user_of(row) for row in await self._read_list("users")]
 
     async def credentials(self, user_id: str) -> Credentials | None:
         """What an active user signs in with."""
         rows = await self._read("credentials", user_id=user_id)
-        return Credentials(_user(rows[0][:6]), *rows[0][6:]) if rows else None
+        return Credentials(user_of(rows[0][:6]), *rows[0][6:]) if rows else None
 
     async def set_password(self, user_id: str, password: str) -> None:
         """Keep the hash of a new password; every session of the user ends."""
-        await self._request(partial(_count, "set_password", {"user_id": user_id, "password": password}))
+        await self._request(partial(count, "set_password", {"user_id": user_id, "password": password}))
 
     async def add_key(self, key: ApiKey, sha256: str) -> None:
         """Add a key by the SHA-256 of its text."""
-        if not await self._request(partial(_count, "add_key", {**_values(key), "sha256": sha256, "own": False})):
+        if not await self._request(partial(count, "add_key", {**values_of(key), "sha256": sha256, "own": False})):
             raise Conflict("This key exists already.")
 
     async def own_key(self, user_id: str) -> ApiKey | None:
@@ -313,18 +298,18 @@ class SQLiteStore:
 
     async def replace_own_key(self, key: ApiKey, sha256: str) -> None:
         """Add the key that its user made; the one before it is revoked in the same moment."""
-        values = {**_values(key), "sha256": sha256, "own": True, "now": time.time()}
+        values = {**values_of(key), "sha256": sha256, "own": True, "now": time.time()}
         await self._request(partial(_replace_own_key, values))
 
     async def revoke_own_key(self, user_id: str) -> ApiKey | None:
         """Revoke the key that the user made and answer it; None where there is none."""
-        rows = await self._request(partial(_fetch, "revoke_own_key", {"user_id": user_id, "now": time.time()}))
+        rows = await self._request(partial(fetch, "revoke_own_key", {"user_id": user_id, "now": time.time()}))
         return ApiKey(*rows[0]) if rows else None
 
     async def user_by_key(self, sha256: str) -> tuple[User, ApiKey, str] | None:
         """The active user of an unrevoked key, the key, and the stored digest."""
         rows = await self._read("user_by_key", sha256=sha256)
-        return (_user(rows[0][:6]), ApiKey(*rows[0][6:13]), rows[0][13]) if rows else None
+        return (user_of(rows[0][:6]), ApiKey(*rows[0][6:13]), rows[0][13]) if rows else None
 
     async def keys(self, user_id: str) -> list[ApiKey]:
         """A user's keys, oldest first, revoked ones included."""
@@ -332,11 +317,11 @@ class SQLiteStore:
 
     async def revoke_key(self, key_id: str) -> bool:
         """Revoke a key; False where there is no such unrevoked key."""
-        return await self._request(partial(_count, "revoke_key", {"key_id": key_id, "now": time.time()})) > 0
+        return await self._request(partial(count, "revoke_key", {"key_id": key_id, "now": time.time()})) > 0
 
     async def key_used(self, key_id: str, when: float) -> None:
         """Note when a key was used last (Unix seconds)."""
-        await self._writer.submit(Kind.NOTE, partial(_count, "key_used", {"key_id": key_id, "when": when}))
+        await self._writer.submit(Kind.NOTE, partial(count, "key_used", {"key_id": key_id, "when": when}))
 
     # -- ways to the database -----------------------------------------------------------------------------------------
     async def _request(self, command: Command[T]) -> T:
@@ -349,18 +334,18 @@ class SQLiteStore:
     async def _read(self, name: str, **values: Any) -> list[sqlite3.Row]:
         """A read short enough to be made right here."""
         if self._reader is None:
-            return await self._writer.submit(Kind.READ, partial(_fetch, name, values))
+            return await self._writer.submit(Kind.READ, partial(fetch, name, values))
         try:
-            return _fetch(name, values, self._reader)
+            return fetch(name, values, self._reader)
         except ERRORS as error:
             raise translate(error) from error
 
     async def _read_list(self, name: str, **values: Any) -> list[sqlite3.Row]:
         """A read that may be long."""
         if self._lists is None:
-            return await self._writer.submit(Kind.READ, partial(_fetch, name, values))
+            return await self._writer.submit(Kind.READ, partial(fetch, name, values))
         try:
-            return list(await self._lists.execute_fetchall(QUERIES[name], _bind(values)))
+            return list(await self._lists.execute_fetchall(QUERIES[name], bind(values)))
         except ERRORS as error:
             raise translate(error) from error
 
@@ -386,89 +371,51 @@ def _prepare(path: Path, driver: ModuleType, *, checkpoints: bool) -> sqlite3.Co
     return connection
 
 
-def _fetch(name: str, values: Values, connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    # All rows at once: a statement left half read would hold its snapshot, and with it the log, open.
-    return connection.execute(QUERIES[name], _bind(values)).fetchall()
-
-
-def _count(name: str, values: Values, connection: sqlite3.Connection) -> int:
-    return connection.execute(QUERIES[name], _bind(values)).rowcount
-
-
 def _fenced(claim: Claim, values: Values) -> Values:
-    return {**_values(claim), **values, "now": time.time()}
+    return {**values_of(claim), **values, "now": time.time()}
 
 
 def _claimed(name: str, values: Values, steps: Sequence[Step], connection: sqlite3.Connection) -> None:
-    if not _count(name, values, connection):
+    if not count(name, values, connection):
         raise ClaimLost(f"task {values['task_id']} is no longer this attempt's")
     for step, row in steps:
-        _count(step, {"task_id": values["task_id"], **row}, connection)
+        count(step, {"task_id": values["task_id"], **row}, connection)
 
 
-def _enqueue(values: Values, request: Request | None, connection: sqlite3.Connection) -> Task:
+def _enqueue(values: Values, request: Request | None, limits: Limits | None, connection: sqlite3.Connection) -> Task:
     if request is not None:
         values = {**values, "key": request.key, "request_sha256": request.sha256}
-        if before := _become(_fetch("same_request", values, connection), request):
+        if before := _become(fetch("same_request", values, connection), request):
             return before
-    rows = _fetch("enqueue", values, connection)
+    if limits is not None:
+        keep_within(limits, values["user_id"], values["now"], connection)
+    rows = fetch("enqueue", values, connection)
     if not rows:
         raise Conflict("This task exists already.")
     if request is not None:
-        _count("keep_request", values, connection)
-    return _task(rows[0])
+        count("keep_request", values, connection)
+    return task_of(rows[0])
 
 
 def _replace_own_key(values: Values, connection: sqlite3.Connection) -> None:
-    _fetch("revoke_own_key", values, connection)
-    _count("add_key", values, connection)
+    fetch("revoke_own_key", values, connection)
+    count("add_key", values, connection)
 
 
 def _cancel(values: Values, connection: sqlite3.Connection) -> Task | None:
-    rows = _fetch("get", values, connection)
-    _count("cancel", values, connection)
-    return _task(rows[0]) if rows else None
+    rows = fetch("get", values, connection)
+    count("cancel", values, connection)
+    return task_of(rows[0]) if rows else None
 
 
 def _recover(values: Values, connection: sqlite3.Connection) -> Recovery:
-    given_up = _fetch("give_up", values, connection)
-    requeued = _fetch("requeue", values, connection)
+    given_up = fetch("give_up", values, connection)
+    requeued = fetch("requeue", values, connection)
     # RETURNING has no order of its own.
     return Recovery(*(tuple(task_id for _, task_id in sorted(map(tuple, rows))) for rows in (requeued, given_up)))
 
 
 # -- rows and values --------------------------------------------------------------------------------------------------
-def _result(text: str) -> Result:
-    values = json.loads(text)
-    return Result(**{**values, "warnings": tuple(values["warnings"])})
-
-
-TASK_FIELDS = tuple(field.name for field in fields(Task))
-READ_AS: Mapping[int, Callable[[Any], Any]] = {
-    TASK_FIELDS.index("status"): TaskStatus,
-    TASK_FIELDS.index("stage"): Stage,
-    TASK_FIELDS.index("detail"): Detail,
-    TASK_FIELDS.index("response_format"): json.loads,
-    TASK_FIELDS.index("result"): _result,
-}
-"""What becomes of a task's columns that do not stay as SQLite has them."""
-
-
-def _task(row: sqlite3.Row) -> Task:
-    # By position, as this is done at every poll: by name it took twice as long.
-    values = list(_in_order(tuple(row.keys()))(row))
-    for index, read in READ_AS.items():
-        if values[index] is not None:
-            values[index] = read(values[index])
-    return Task(*values)
-
-
-@lru_cache(maxsize=16)
-def _in_order(columns: tuple[str, ...]) -> Callable[[sqlite3.Row], tuple[Any, ...]]:
-    """What picks a task's fields, in their order, out of a row of these columns."""
-    return itemgetter(*map(columns.index, TASK_FIELDS))
-
-
 def _sources(row: sqlite3.Row) -> dict[str, PageSource | None]:
     return {"source": PageSource(row["source"]), "used": PageSource(row["used"]) if row["used"] else None}
 
@@ -476,27 +423,4 @@ def _sources(row: sqlite3.Row) -> dict[str, PageSource | None]:
 def _become(rows: Sequence[sqlite3.Row], request: Request) -> Task | None:
     if rows and rows[0]["request_sha256"] != request.sha256:
         raise Conflict("Another request was accepted under this Idempotency-Key")
-    return _task(rows[0]) if rows else None
-
-
-def _user(row: Sequence[Any]) -> User:
-    user_id, email, name, role, active, created_at = row
-    return User(user_id, email, name, role, bool(active), created_at)
-
-
-def _values(record: DataclassInstance) -> Values:
-    """A record's fields by name. Unlike dataclasses.asdict it copies no value, which took a tenth of every write."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
-
-
-def _bind(values: Values) -> Values:
-    """Values as SQLite takes them: structures as JSON, text as UTF-8."""
-    return {name: _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict | list | tuple):
-        value = json.dumps(value, ensure_ascii=False)  # a person may read it in the shell
-    if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-8", "replace").decode()  # half a surrogate pair, as JSON allows, is no UTF-8
-    return value
+    return task_of(rows[0]) if rows else None

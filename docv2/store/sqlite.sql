@@ -330,3 +330,94 @@ UPDATE api_keys SET revoked_at = :now WHERE key_id = :key_id AND revoked_at IS N
 -- name: key_used
 -- max(): notes of several requests may arrive out of order.
 UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), :when) WHERE key_id = :key_id
+
+-- name: add_configuration
+-- The number is the caller's: the latest one that it knew and one more. Whoever comes second changes nothing.
+INSERT INTO configurations (version, changed_at, changed_by, changes, overrides)
+VALUES (:version, :changed_at, :changed_by, :changes, :overrides)
+ON CONFLICT (version) DO NOTHING
+
+-- name: configuration_version
+-- Looked at again and again, so that a change by another process is seen: it is the end of the primary key.
+SELECT coalesce(max(version), 0) FROM configurations
+
+-- name: configurations
+-- Walks the primary key backwards from the version asked for.
+SELECT version, changed_at, changed_by, changes, overrides FROM configurations
+WHERE version <= :up_to ORDER BY version DESC LIMIT :limit
+
+-- name: all_tasks
+-- As `tasks_of`, along the places of all. A rare status is looked for through many others; nobody asks often.
+SELECT
+    place, task_id, user_id, tasks.status, filename, media_type, size, sha256, prompt, model, temperature, max_tokens,
+    detail, response_format, estimated_wait, estimated_work, created_at, started_at, claimed_at, worked_seconds,
+    ended_at, attempt, owner, crashes, upstream_failures, not_before, stage, progress, pages_done, pages_total,
+    NULL AS result, error, error_type,
+    iif(
+        status = 'waiting',
+        1
+        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 4096 AND bucket < tasks.place / 4096), 0)
+        + coalesce((
+            SELECT sum(backlog.tasks) FROM backlog
+            WHERE width = 128 AND bucket >= tasks.place / 4096 * 32 AND bucket < tasks.place / 128
+        ), 0)
+        + (
+            SELECT count(*) FROM tasks AS others
+            WHERE others.place >= tasks.place / 128 * 128 AND others.place < tasks.place AND others.status = 'waiting'
+        ),
+        NULL
+    ) AS position
+FROM tasks
+WHERE place < :before AND (:status IS NULL OR status = :status)
+ORDER BY place DESC LIMIT :limit
+
+-- name: retry
+-- The one way out of `failed`, and only to a place that nobody had. Pages and parts stay: they were paid for.
+UPDATE tasks SET
+    place = 1 + max(
+        (SELECT seq FROM sqlite_sequence WHERE name = 'tasks'), (SELECT max(place) FROM tasks)
+    ),
+    status = 'waiting', error = NULL, error_type = NULL, ended_at = NULL, started_at = NULL, worked_seconds = 0,
+    crashes = 0, upstream_failures = 0, not_before = 0, stage = NULL, progress = 0, estimated_wait = NULL,
+    estimated_work = NULL
+WHERE task_id = :task_id AND status = 'failed'
+RETURNING *
+
+-- name: give_place
+-- AUTOINCREMENT learns of places from insertions alone.
+UPDATE sqlite_sequence SET seq = max(seq, :place) WHERE name = 'tasks'
+
+-- name: submission
+-- When the latest document but so many was accepted: with it in the window, another one would be too many.
+SELECT submitted_at FROM submissions WHERE user_id = :user_id ORDER BY submitted_at DESC LIMIT 1 OFFSET :newer
+
+-- name: submitted
+-- A part of one index.
+SELECT count(*), coalesce(min(submitted_at), 0) FROM submissions WHERE user_id = :user_id AND submitted_at > :since
+
+-- name: add_submission
+-- In the transaction of its enqueue.
+INSERT INTO submissions (user_id, submitted_at) VALUES (:user_id, :now)
+
+-- name: forget_submissions
+-- With each new one those go that no window holds, so that a user never has more than a day's.
+DELETE FROM submissions WHERE user_id = :user_id AND submitted_at <= :until
+
+-- name: waiting_of
+-- Counts no further than asked for.
+SELECT count(*) FROM (
+    SELECT 1 FROM tasks INDEXED BY tasks_waiting_of_user
+    WHERE user_id = :user_id AND status = 'waiting' LIMIT :most
+)
+
+-- name: user
+-- By the primary key.
+SELECT user_id, email, name, role, active, created_at FROM users WHERE user_id = :user_id
+
+-- name: set_active
+-- Somebody must be left who can let others in.
+UPDATE users SET active = :active
+WHERE user_id = :user_id AND (
+    :active OR role <> 'admin'
+    OR EXISTS (SELECT 1 FROM users AS others WHERE role = 'admin' AND active AND others.user_id <> users.user_id)
+)

@@ -30,7 +30,7 @@ from docv2.intake import Listing, Look, PageListing, Question
 from docv2.quote import Quoted
 from docv2.telemetry.notify import fed_watchdog, notify
 from docv2.views import Accepted, CancelledTask, PageList, TaskList, TaskView
-from docv2.web import accounts, metrics, middleware, openapi, system, tasks
+from docv2.web import accounts, administration, metrics, middleware, openapi, system, tasks
 from docv2.web.inputs import NoQuery, with_query
 from docv2.web.route import Route
 from docv2.web.server import Runner
@@ -89,6 +89,7 @@ ROUTES = (
     Route("POST", "/api/v1/auths/api_key", accounts.make_key, answers=accounts.NewKey),
     Route("GET", "/api/v1/auths/api_key", accounts.show_key, answers=accounts.OwnKey, refuses=(NotFound,)),
     Route("DELETE", "/api/v1/auths/api_key", accounts.revoke_key, answers=accounts.OwnKey, refuses=(NotFound,)),
+    *administration.ROUTES,
     Route("GET", "/api/version", system.version, public=True, answers=system.VersionBody),
     Route(
         "GET",
@@ -115,6 +116,8 @@ def create_app(services: Services) -> web.Application:
     app.on_cleanup.append(_finish)
     for route in ROUTES:
         handler = with_query(route.query or NoQuery, route.handler)
+        if route.admin:
+            handler = middleware.for_admins(handler)
         if not route.public:
             handler = middleware.for_users(handler)
         app.router.add_route(route.method, route.path, handler)

@@ -48,8 +48,8 @@ def headers_of(request: web.Request, model: type[M]) -> M:
     return checked(model, {name: request.headers[name] for name in names if name in request.headers})
 
 
-async def json_of(request: web.Request, model: type[M]) -> M:
-    """The body, which is to be one JSON object."""
+async def json_of(request: web.Request, model: type[M], *, most: int = JSON_BYTES) -> M:
+    """The body, which is to be one JSON object of at most so many bytes."""
     if request.content_type != "application/json":
         raise BadRequest("The request must be application/json")
     body = bytearray()
@@ -57,8 +57,8 @@ async def json_of(request: web.Request, model: type[M]) -> M:
         async with asyncio.timeout(JSON_SECONDS):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > JSON_BYTES:
-                    raise FileTooLarge(f"The body is larger than {JSON_BYTES} bytes")
+                if len(body) > most:
+                    raise FileTooLarge(f"The body is larger than {most} bytes")
     except TimeoutError:
         raise BadRequest("The body came too slowly") from None
     except web.RequestPayloadError:

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from docv2.accounts.keys import PREFIX
+from docv2.accounts.users import ADMIN
 from docv2.errors import DocV2Error, Forbidden, MethodNotAllowed, NotFound, RequestError, Unauthenticated, Unavailable
 from docv2.intake import TASK_ID
 from docv2.settings import Settings
@@ -92,6 +93,17 @@ def for_users(handler: Handler) -> Handler:
             _check_key_may(services.settings, request.path)
         else:
             request[USER] = await services.sessions.user(credentials)
+        return await handler(request)
+
+    return checked
+
+
+def for_admins(handler: Handler) -> Handler:
+    """Let only administrators in; inside of `for_users`."""
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        if request[USER].role != ADMIN:
+            raise Forbidden("This is for administrators")
         return await handler(request)
 
     return checked

@@ -46,6 +46,7 @@ field that does not apply is left out. `HEAD` is answered wherever `GET` is.\
 
 TAGS = {
     "Tasks": ("/api/v2/process", "/api/v2/status", "/api/v2/tasks"),
+    "Administration": ("/admin", "/api/v1/configs"),
     "Account": ("/api/v1/auths",),
     "Service": ("/",),
 }

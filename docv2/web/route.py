@@ -21,6 +21,8 @@ class Route:
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     public: bool = False
     """Whether it answers without credentials."""
+    admin: bool = False
+    """Whether it answers administrators alone."""
     answers: Any = None
     """The type of the body of its success; a media type where that is no JSON."""
     query: type[Input] | None = None

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 import docv2
-from docv2.documents import EXTENSIONS
+from docv2.config import Config
 from docv2.errors import Unavailable
+from docv2.llm.catalog import Model
 from docv2.store.base import QueueDepth
 from docv2.views import MemoryUsage, memory_usage
 from docv2.web.answers import answer
@@ -123,11 +124,15 @@ async def models(request: web.Request) -> web.Response:
             ),
             default_model=default.id if default else "",
             vision_models=tuple(model.id for model in listed if model.vision),
-            model_configs={
-                model.id: ModelDefaults(config.temperature, config.max_tokens, model.vision) for model in listed
-            },
+            model_configs={model.id: _defaults(config, model) for model in listed},
         )
     )
+
+
+def _defaults(config: Config, model: Model) -> ModelDefaults:
+    own = config.model(model.id)
+    temperature = config.temperature if own.temperature is None else own.temperature
+    return ModelDefaults(temperature, own.max_tokens or config.max_tokens, model.vision)
 
 
 async def health(request: web.Request) -> web.Response:
@@ -174,13 +179,15 @@ async def config(request: web.Request) -> web.Response:
             max_concurrent=current.max_concurrent,
             timeout=int(current.timeout) if current.timeout.is_integer() else current.timeout,
             admin_model=current.admin_model or (default.id if default else ""),
-            supported_formats=tuple(EXTENSIONS),
+            supported_formats=tuple(
+                known for known in current.supported_formats if known not in current.blocked_extensions
+            ),
             features=Features(
-                vision=True,
-                multimodal=True,
+                vision=current.enable_vision,
+                multimodal=current.enable_multimodal,
                 background_processing=True,
                 queue_management=True,
-                memory_management=True,
+                memory_management=current.memory_management.monitor_usage,
             ),
         )
     )
@@ -192,6 +199,10 @@ def _impairments(services: Services) -> list[str]:
     reasons = []
     if not config.enabled:
         reasons.append("API v2 is disabled")
+    if config.paused:
+        reasons.append("The queue is paused by an administrator")
+    if not config.memory_management.monitor_usage:
+        reasons.append("Nobody watches the memory: memory_management.monitor_usage is off")
     if gate.level >= Level.WARNING:
         reasons.append(f"Memory is short: {gate.memory.used_percent:g} % in use")
     if services.embedded:

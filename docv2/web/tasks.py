@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, cast
 
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from docv2.errors import RateLimited
 from docv2.intake import FIELD_BYTES, Listing, Look, PageListing
 from docv2.validation import Input
-from docv2.web.answers import answer
+from docv2.web.answers import answer, failure
 from docv2.web.inputs import headers_of
-from docv2.web.state import QUERY, SERVICES, USER
+from docv2.web.state import QUERY, REQUEST_ID, SERVICES, USER
 from docv2.web.uploads import Upload
 
 
@@ -26,8 +28,16 @@ class ProcessHeaders(Input):
 async def process(request: web.Request) -> web.Response:
     """Take a document and a question; with `dry_run`, say what they would take."""
     key = headers_of(request, ProcessHeaders).idempotency_key
-    upload = Upload(request, FIELD_BYTES)
-    return answer(await request.app[SERVICES].intake.submit(request[USER], upload, key=key))
+    upload, intake = Upload(request, FIELD_BYTES), request.app[SERVICES].intake
+    try:
+        response = answer(await intake.submit(request[USER], upload, key=key))
+    except RateLimited as error:
+        response = failure(error, request[REQUEST_ID])
+    tightest = min(await intake.rates(request[USER]), key=lambda rate: (rate.remaining, -rate.reset))
+    response.headers["RateLimit-Limit"] = str(tightest.limit)
+    response.headers["RateLimit-Remaining"] = str(tightest.remaining)
+    response.headers["RateLimit-Reset"] = str(math.ceil(tightest.reset))
+    return response
 
 
 async def status(request: web.Request) -> web.Response:

@@ -15,9 +15,9 @@ from docv2.telemetry import metrics
 class StepClock:
     """Bounds the time since a task last finished a page or a part, and its time as a whole."""
 
-    def __init__(self, timer: asyncio.Timeout, config: Config, worked_seconds: float) -> None:
+    def __init__(self, timer: asyncio.Timeout, config: Config, step_seconds: float, worked_seconds: float) -> None:
         self._timer = timer
-        self._step_seconds = config.timeout
+        self._step_seconds = step_seconds
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + config.max_task_seconds - worked_seconds
 
@@ -35,15 +35,16 @@ class StepClock:
 async def step_clock(config: Config, task: Task) -> AsyncIterator[StepClock]:
     """End what runs in it with OutOfTime once a step, or the whole, takes too long."""
     timer = asyncio.timeout(None)
+    step_seconds = config.model(task.model).timeout or config.timeout
     try:
         async with timer:
-            clock = StepClock(timer, config, task.worked_seconds)
+            clock = StepClock(timer, config, step_seconds, task.worked_seconds)
             clock.start()
             yield clock
     except TimeoutError:
         if not timer.expired():
             raise
         raise OutOfTime(
-            f"No page or part was finished within {config.timeout:g} seconds, "
+            f"No page or part was finished within {step_seconds:g} seconds, "
             f"or the task took more than {config.max_task_seconds:g} seconds in all"
         ) from None

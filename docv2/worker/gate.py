@@ -123,10 +123,15 @@ class Gate:
         self, *, warning: float, hold: float, critical: float, read: Callable[[], Memory] = read_memory
     ) -> None:
         """Thresholds are percent of memory in use at which a level is entered; left `HYSTERESIS` points lower."""
-        self._enter = {Level.WARNING: warning, Level.HOLD: hold, Level.CRITICAL: critical}
         self._read = read
         self.memory = read()
         self.level = Level.NORMAL
+        self.set_thresholds(warning=warning, hold=hold, critical=critical)
+
+    def set_thresholds(self, *, warning: float, hold: float, critical: float, watched: bool = True) -> None:
+        """Percent of memory in use at which each level is entered from now on; unless `watched`, none ever is."""
+        self._enter = {Level.WARNING: warning, Level.HOLD: hold, Level.CRITICAL: critical}
+        self.watched = watched
         self._settle()
 
     def allowed(self, slots: int) -> int:
@@ -141,12 +146,13 @@ class Gate:
         self._settle()
 
     def _settle(self) -> None:
-        used = self.memory.used_percent
+        used = self.memory.used_percent if self.watched else 0.0
         entered = max((level for level, at in self._enter.items() if used >= at), default=Level.NORMAL)
         level = max(self.level, entered)
         while level > entered and used < self._enter[level] - HYSTERESIS:
             level = Level(level - 1)
         if level != self.level:
             severity = logging.WARNING if level > self.level else logging.INFO
-            log.log(severity, "memory %.1f%% used: gate %s -> %s", used, self.level.name.lower(), level.name.lower())
+            percent = self.memory.used_percent
+            log.log(severity, "memory %.1f%% used: gate %s -> %s", percent, self.level.name.lower(), level.name.lower())
             self.level = level

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from docv2.config import RuntimeConfig
 from docv2.errors import DocV2Error
 from docv2.llm.catalog import Catalog
 from docv2.storage.base import Storage
@@ -21,11 +22,11 @@ CATALOG_SECONDS_UNKNOWN = 5.0
 """Between looks at the endpoints' models; sooner while one has never answered."""
 
 
-async def expire(store: Store, storage: Storage, folders: WorkFolders, *, retention_seconds: float) -> None:
+async def expire(store: Store, storage: Storage, folders: WorkFolders, config: RuntimeConfig) -> None:
     """Remove tasks whose time is up, with their files, once a minute until cancelled."""
     while True:
         try:
-            for task_id in await store.expire(time.time() - retention_seconds):
+            for task_id in await store.expire(time.time() - config.current.retention_hours * 3600):
                 await storage.delete(task_id)
                 await folders.remove(task_id)
         except DocV2Error as error:
@@ -33,11 +34,12 @@ async def expire(store: Store, storage: Storage, folders: WorkFolders, *, retent
         await asyncio.sleep(EXPIRE_SECONDS)
 
 
-async def sweep(store: Store, storage: Storage, folders: WorkFolders) -> None:
+async def sweep(store: Store, storage: Storage, folders: WorkFolders, config: RuntimeConfig) -> None:
     """At start: remove files whose task does not exist or no longer needs them."""
     names = {*await storage.names(), *await folders.names()}
     known = await store.known(names)
-    needed = {task_id for task_id, task in known.items() if task.error is not None or not task.ended}
+    cleanup = config.current.memory_management.cleanup_after_processing
+    needed = {task_id for task_id, task in known.items() if not cleanup or task.error is not None or not task.ended}
     for name in names - needed:
         await storage.delete(name)
         await folders.remove(name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from docv2.config import RuntimeConfig
+from docv2.config import Config, RuntimeConfig
 from docv2.documents import MediaType, Page, PageSource
 from docv2.errors import (
     CannotSee,
@@ -96,6 +98,8 @@ class Pipeline:
             await self._fail(task, Crashed("An internal error ended the task"))
         else:
             log.info("task %s completed", task.task_id)
+            if not self._config.current.memory_management.cleanup_after_processing:
+                return
             await self._storage.delete(task.task_id)
             await self._folders.remove(task.task_id)
 
@@ -171,7 +175,9 @@ class Pipeline:
     # -- asking -------------------------------------------------------------------------------------------------------
     async def _answer(self, task: Task, clock: StepClock) -> Result:
         folder = await self._folders.make(task.task_id)
-        pages = await self._read(task, folder, clock)
+        config = self._config.current
+        task = replace(task, prompt=config.asked(task.prompt))
+        pages = as_allowed(await self._read(task, folder, clock), config)
         unread = [page for page in pages if page.source is PageSource.NONE]
         if len(unread) == len(pages):
             reason = f": {unread[0].reason}" if unread else ""
@@ -195,3 +201,21 @@ class Pipeline:
         if not kept:
             await self._store.measure("asking", model.id, len(pages), time.monotonic() - began)
         return result
+
+
+def as_allowed(pages: Sequence[Page], config: Config) -> list[Page]:
+    """The pages as the configuration lets them be sent: where no pictures may be, pages without text are unread."""
+    if config.enable_vision and config.enable_multimodal:
+        return list(pages)
+    instead = {PageSource.BOTH: PageSource.TEXT}
+    if not config.enable_vision:
+        instead[PageSource.PICTURE] = PageSource.NONE
+    reason = "the server is configured to send no pictures"
+    return [
+        page
+        if page.source not in instead
+        else replace(
+            page, source=instead[page.source], reason=reason if page.source is PageSource.PICTURE else page.reason
+        )
+        for page in pages
+    ]

@@ -73,7 +73,7 @@ class Pool:
 
     def free_slots(self) -> int:
         """Tasks that would be started now if they were there."""
-        return 0 if self.draining else max(0, self.slots() - len(self._running))
+        return 0 if self.draining or self._config.current.paused else max(0, self.slots() - len(self._running))
 
     def running(self) -> list[Task]:
         """The tasks at work, as they stood when claimed."""

@@ -15,8 +15,10 @@ from click.testing import CliRunner, Result
 import docv2
 from docv2.accounts.keys import KeyCheck
 from docv2.cli import main
+from docv2.errors import Unauthenticated
 from docv2.store.base import User
 from docv2.store.sqlite import SQLiteStore
+from tests.conformance.samples import running
 
 
 @pytest.fixture
@@ -231,3 +233,44 @@ def test_accounts_can_be_looked_after_beside_a_server(data_dir: Path) -> None:
     with sqlite3.connect(data_dir / "docv2.db") as connection:
         assert connection.execute("SELECT email FROM users").fetchall() == [("ada@example.org",)]
     connection.close()
+
+
+def test_a_user_is_shut_out_and_let_in_again(data_dir: Path) -> None:
+    run("users", "add", "ada@example.org")
+    key = run("keys", "create", "ada@example.org").output.strip()
+    assert run("users", "disable", "ada@example.org").exit_code == 0
+    with pytest.raises(Unauthenticated):
+        owner_of(data_dir, key)
+    assert run("users", "enable", "ada@example.org").exit_code == 0
+    assert owner_of(data_dir, key).email == "ada@example.org"
+
+
+def test_a_key_is_rotated(data_dir: Path) -> None:
+    run("users", "add", "ada@example.org")
+    old = run("keys", "create", "ada@example.org").output.strip()
+    key_id = run("keys", "list", "ada@example.org").output.splitlines()[1].split()[0]
+    new = run("keys", "rotate", "ada@example.org", key_id).output.strip()
+    assert owner_of(data_dir, new).email == "ada@example.org"
+    with pytest.raises(Unauthenticated):
+        owner_of(data_dir, old)
+    assert run("keys", "rotate", "ada@example.org", "key_none").exit_code == 1
+
+
+def test_tasks_are_listed_and_a_failed_one_is_tried_again(data_dir: Path) -> None:
+    run("users", "list")
+
+    async def prepare() -> str:
+        async with await SQLiteStore.open(data_dir / "docv2.db") as store:
+            task = await running(store)
+            await store.fail(task.claim, "It broke.", "processing_error")
+            return task.task_id
+
+    task_id = asyncio.run(prepare())
+    assert task_id in run("tasks", "list", "--status", "failed").output
+    assert run("queue", "show").output == "open: 0 waiting, 0 running\n"
+    assert run("tasks", "retry", task_id).exit_code == 0
+    assert run("tasks", "retry", task_id).exit_code == 1
+    assert run("queue", "pause").exit_code == 0
+    assert run("queue", "show").output == "paused: 1 waiting, 0 running\n"
+    run("queue", "resume")
+    assert run("queue", "show").output.startswith("open")

@@ -13,7 +13,8 @@ import pytest
 
 from docv2.errors import ClaimLost
 from docv2.store.engine import DRIVER
-from docv2.store.sqlite import SQLiteStore, _fetch
+from docv2.store.queries import fetch
+from docv2.store.sqlite import SQLiteStore
 from docv2.tasks import TaskStatus
 from tests.conformance.samples import RESULT, current, enqueue, running
 
@@ -55,7 +56,7 @@ async def test_the_claim_hands_each_out_once(store: SQLiteStore, tmp_path: Path)
     for _ in range(TASKS):
         for number, claimer in enumerate(claimers):
             values = {"owner": f"server-{number}", "blocked_models": [], "now": time.time()}
-            taken += [row["place"] for row in await asyncio.to_thread(_fetch, "claim", values, claimer)]
+            taken += [row["place"] for row in await asyncio.to_thread(fetch, "claim", values, claimer)]
     assert taken == sorted(taken)
     assert len(set(taken)) == len(taken) == TASKS
 

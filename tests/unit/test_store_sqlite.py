@@ -21,7 +21,8 @@ from docv2.store import sqlite
 from docv2.store.base import QueueDepth
 from docv2.store.engine import DRIVER, connect_writer, is_safe_beside_writer
 from docv2.store.migrate import migrate
-from docv2.store.sqlite import QUERIES, SQLiteStore
+from docv2.store.queries import QUERIES
+from docv2.store.sqlite import SQLiteStore
 from docv2.store.writer import Kind
 from docv2.tasks import TRANSITIONS, Stage, Task, TaskStatus
 from tests.conformance.conftest import SQLITE_DRIVERS

@@ -6,11 +6,12 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from pydantic import SecretStr
 
 from docv2.accounts import keys, users
 from docv2.accounts.sessions import Sessions
@@ -82,7 +83,7 @@ class Site:
 
     def configure(self, **changes: Any) -> None:
         """Change the configuration in force."""
-        self.services.config.current = replace(self.services.config.current, **changes)
+        self.services.config.current = self.services.config.current.model_copy(update=changes)
 
     async def add_user(self, email: str, role: str = "user") -> str:
         """A key of somebody else."""
@@ -199,8 +200,14 @@ class Site:
 @asynccontextmanager
 async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIterator[Site]:
     """Two slots, one endpoint that listed a model which sees and one which does not, one user; and `more` settings."""
-    settings = Settings(data_dir=data_dir, openai_base_urls=(ENDPOINT,), max_concurrent=2, **more)
-    config = RuntimeConfig(from_settings(settings, total_memory=100 * GIB))
+    settings = Settings(
+        data_dir=data_dir,
+        openai_base_urls=(ENDPOINT,),
+        openai_keys=(SecretStr("sk-upstream"),),
+        max_concurrent=2,
+        **more,
+    )
+    config = RuntimeConfig(from_settings(settings, total_memory=100 * GIB), store)
     changes, meter = Changes(), MemoryMeter()
     stopped: list[str] = []
     storage = LocalStorage(data_dir / "files")

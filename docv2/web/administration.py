@@ -1,0 +1,117 @@
+"""The routes that answer administrators alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from docv2.errors import Conflict, FileTooLarge, InvalidValue, NotFound
+from docv2.views import TaskList, TaskSummary
+from docv2.web import configuration, operation, people
+from docv2.web.route import Route
+
+_JSON = (InvalidValue, FileTooLarge)
+"""What any route with a body of JSON refuses."""
+
+_ROUTES = (
+    Route("GET", "/admin/config", configuration.show_configuration, answers=configuration.ConfigurationBody),
+    Route(
+        "POST",
+        "/admin/config",
+        configuration.change_configuration,
+        answers=configuration.ConfigurationBody,
+        json=configuration.Change,
+        refuses=(*_JSON, Conflict),
+    ),
+    Route(
+        "GET",
+        "/admin/config/versions",
+        configuration.list_versions,
+        answers=configuration.VersionsBody,
+        query=configuration.Versions,
+        refuses=(InvalidValue,),
+    ),
+    Route(
+        "POST",
+        "/admin/config/revert",
+        configuration.revert_configuration,
+        answers=configuration.ConfigurationBody,
+        json=configuration.Revert,
+        refuses=(*_JSON, NotFound, Conflict),
+    ),
+    Route("GET", "/admin/config/schema", configuration.describe_settings, answers=dict[str, Any]),
+    Route("GET", "/api/v1/configs", configuration.copy_configuration, answers=configuration.CopyBody),
+    Route(
+        "POST",
+        "/api/v1/configs/import",
+        configuration.import_configuration,
+        answers=configuration.ConfigurationBody,
+        json=configuration.Import,
+        refuses=(*_JSON, Conflict),
+    ),
+    Route("GET", "/admin/users", people.list_users, answers=people.UsersBody),
+    Route(
+        "POST",
+        "/admin/users",
+        people.create_user,
+        answers=people.UserBody,
+        json=people.NewUser,
+        refuses=(*_JSON, Conflict),
+    ),
+    Route(
+        "POST",
+        "/admin/users/{user_id}/disable",
+        people.disable_user,
+        answers=people.UserBody,
+        refuses=(NotFound, Conflict),
+    ),
+    Route("POST", "/admin/users/{user_id}/enable", people.enable_user, answers=people.UserBody, refuses=(NotFound,)),
+    Route(
+        "POST",
+        "/admin/users/{user_id}/password",
+        people.reset_password,
+        answers=people.PasswordBody,
+        json=people.NewPassword,
+        refuses=(*_JSON, NotFound),
+    ),
+    Route("GET", "/admin/users/{user_id}/keys", people.list_user_keys, answers=people.KeysBody, refuses=(NotFound,)),
+    Route(
+        "POST",
+        "/admin/users/{user_id}/keys",
+        people.create_user_key,
+        answers=people.MadeKeyBody,
+        json=people.KeyWanted,
+        refuses=(*_JSON, NotFound),
+    ),
+    Route(
+        "DELETE",
+        "/admin/users/{user_id}/keys/{key_id}",
+        people.revoke_user_key,
+        answers=people.KeyBody,
+        refuses=(NotFound, Conflict),
+    ),
+    Route(
+        "POST",
+        "/admin/users/{user_id}/keys/{key_id}/rotate",
+        people.rotate_user_key,
+        answers=people.MadeKeyBody,
+        refuses=(NotFound, Conflict),
+    ),
+    Route(
+        "GET",
+        "/admin/tasks",
+        operation.list_all_tasks,
+        answers=TaskList,
+        query=operation.AllTasks,
+        refuses=(InvalidValue,),
+    ),
+    Route(
+        "POST", "/admin/tasks/{task_id}/retry", operation.retry_task, answers=TaskSummary, refuses=(NotFound, Conflict)
+    ),
+    Route("GET", "/admin/queue", operation.show_queue, answers=operation.QueueBody),
+    Route("POST", "/admin/queue/pause", operation.pause_queue, answers=operation.QueueBody, refuses=(Conflict,)),
+    Route("POST", "/admin/queue/resume", operation.resume_queue, answers=operation.QueueBody, refuses=(Conflict,)),
+    Route("GET", "/admin/status", operation.show_server, answers=operation.StatusBody),
+)
+
+ROUTES = tuple(replace(route, admin=True) for route in _ROUTES)

@@ -1,0 +1,65 @@
+"""The configuration changes while documents are worked on, and no task is lost or answered twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tests.e2e.server import Server
+from tests.endpoint import ScriptedEndpoint, answer
+
+TASKS = 24
+
+
+async def change(server: Server, **settings: Any) -> None:
+    status, body = await server.request("POST", "/admin/config", json={"api_v2": settings})
+    assert status == 200, body
+
+
+async def running(server: Server) -> int:
+    return len(server.query("SELECT 1 FROM tasks WHERE status = 'running'"))
+
+
+async def until_running(server: Server, number: int) -> None:
+    async with asyncio.timeout(20):
+        while await running(server) != number:
+            await asyncio.sleep(0.02)
+
+
+async def test_the_pool_grows_and_shrinks_under_load_and_every_task_is_answered_once(
+    server: Server, endpoint: ScriptedEndpoint
+) -> None:
+    gate = asyncio.Semaphore(0)
+    endpoint.script(*(answer("done", pieces=1, gate=gate) for _ in range(TASKS)))
+    server.settings["API_V2_MAX_CONCURRENT"] = "1"
+    await server.start()
+    task_ids = [await server.submit(f"text number {number}".encode()) for number in range(TASKS)]
+    await until_running(server, 1)
+    await change(server, max_concurrent=6)
+    await until_running(server, 6)
+
+    await change(server, max_concurrent=2, timeout=200, temperature=0.1)
+    for _ in range(6):
+        gate.release()
+    await until_running(server, 2)
+
+    await change(server, enabled=False)
+    await server.restart()  # a crash: the two go on, and what was set holds
+    await until_running(server, 2)
+    status, _ = await server.request("POST", "/api/v2/process", data={"prompt": "What is it?"})
+    assert status == 503
+    await change(server, paused=True)
+    for _ in range(TASKS):
+        gate.release()
+    await until_running(server, 0)
+    waiting = [task_id for task_id in task_ids if (await server.status(task_id))["status"] == "queued"]
+    assert waiting == task_ids[-len(waiting) :]
+    assert (await server.status(waiting[0]))["waiting_reason"] == "paused"
+    await server.restart()
+    assert (await server.status(waiting[0]))["waiting_reason"] == "paused"
+    await change(server, paused=None, max_concurrent=4)
+    assert [(await server.finished(task_id))["status"] for task_id in task_ids] == ["completed"] * TASKS
+    ends = server.query("SELECT task_id FROM tasks WHERE status = 'completed' ORDER BY place")
+    assert [task_id for (task_id,) in ends] == task_ids
+    # A kill repeats at most the calls that were under way then: the two.
+    assert len(endpoint.calls) <= TASKS + 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ class Quotes:
             config_applied=AppliedConfig(new.model, new.temperature, new.max_tokens),
             file_info=FileInfo(new.filename, new.size, new.media_type),
             model_used=model.id,
-            pages=PageCounts.of(plan.used_of(page, model) for page in pages),
+            pages=_counts([plan.used_of(page, model) for page in pages], total),
             pages_read=len(pages),
             parts=expected.parts,
             calls=expected.calls,
@@ -157,6 +158,13 @@ class Quotes:
             estimated_wait=math.ceil(wait),
             estimated_time=math.ceil(wait + work),
         )
+
+
+def _counts(used: Sequence[str], total: int) -> PageCounts:
+    """Pages by their use, of `total` that are like these."""
+    counts = {source: count * total // len(used) for source, count in Counter(used).items()}
+    usual = max(counts, key=lambda source: counts[source])
+    return PageCounts.read({**counts, usual: counts[usual] + total - sum(counts.values())})
 
 
 def _measure(page: Page, folder: Path) -> int:

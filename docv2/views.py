@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,11 +86,6 @@ class PageCounts:
     both: int
     none: int
     """Pages that could not be used at all."""
-
-    @classmethod
-    def of(cls, sources: Iterable[str]) -> PageCounts:
-        """Count them."""
-        return cls.read(Counter(map(str, sources)))
 
     @classmethod
     def read(cls, counts: Mapping[str, int]) -> PageCounts:

@@ -49,7 +49,9 @@ MOST_OUTPUT = re.compile(
 """OpenAI, Groq, others, DeepSeek."""
 
 ABOUT_FORM = re.compile(r"response_format|json_schema|json_object|structured.?output|guided|grammar")
-ABOUT_SCHEMA = re.compile(r"invalid.{0,9}schema|schema.{0,60}(invalid|not valid|malformed|too (large|deep|complex))")
+ABOUT_SCHEMA = re.compile(
+    r"invalid (json )?schema|invalid_json_schema|schema (is|was) (invalid|not valid|malformed|too)"
+)
 """Words about a schema that this model does not take, as strict servers have them: another one may do."""
 
 STATED = re.compile(r"(?:context (?:length|size|window)(?: is| of)?(?: only)?|configured limit of|n_ctx) \(?(\d{3,8})")

@@ -151,14 +151,18 @@ def expect(
 ) -> Expected:
     """What asking about a document will take that is `times` as long as these pages of it."""
     groups = plan(remaining(pages, sizes, []), sizes, model, request)
-    parts = math.ceil(len(groups) * times) if times > 1 else len(groups)
-    if not parts:
+    if not groups:
         raise ModelError("The document has only pictures, and no model that can see is available")
+    parts, room = len(groups), _room(model, request)
+    document = round(times * sum(cost(excerpt, sizes, model) for group in groups for excerpt in group))
+    if times > 1:
+        pictures = times * sum(shows_picture(excerpt, model) for group in groups for excerpt in group)
+        parts = max(parts, math.ceil(document / room), math.ceil(pictures / model.pictures_per_call))
     frame = FRAME_TOKENS + tokens_of(request.prompt, model)
-    prompt = parts * frame + round(times * sum(cost(excerpt, sizes, model) for group in groups for excerpt in group))
+    prompt = parts * frame + document
     whole, part = whole_answer(model, request.max_tokens), part_answer(model, request.max_tokens)
     calls, completion, answers = parts, whole if parts == 1 else parts * part, parts
-    at_once = max(2, _room(model, request) // (part + BLOCK_TOKENS))
+    at_once = max(2, room // (part + BLOCK_TOKENS))
     while answers > 1:
         prompt += answers * part
         answers = math.ceil(answers / at_once)
@@ -185,7 +189,7 @@ def shows_picture(excerpt: Excerpt, model: Model) -> bool:
 
 
 def _text_tokens(excerpt: Excerpt, sizes: Mapping[int, int], model: Model) -> int:
-    end = sizes[excerpt.page.number] if excerpt.end is None else excerpt.end
+    end = sizes.get(excerpt.page.number, 0) if excerpt.end is None else excerpt.end
     return math.ceil((end - excerpt.start) / model.bytes_per_token)
 
 
@@ -226,7 +230,7 @@ def _pieces(excerpt: Excerpt, sizes: Mapping[int, int], model: Model, room: int)
         return [excerpt]
     text = _text_tokens(excerpt, sizes, model)
     count = -(-text // max(room - (tokens - text), room // 2))
-    end = sizes[excerpt.page.number] if excerpt.end is None else excerpt.end
+    end = sizes.get(excerpt.page.number, 0) if excerpt.end is None else excerpt.end
     borders = [excerpt.start + (end - excerpt.start) * number // count for number in range(count)]
     return [
         replace(excerpt, start=start, end=following)

@@ -138,7 +138,7 @@ def _look(page: pdfium.PdfPage) -> tuple[str, Measures]:
         found = layout(textpage, page.get_bbox())
         count = max(0, textpage.count_chars())
         sample = range(0, count, max(1, count // SAMPLE))
-        unmapped = sum(raw.FPDFText_HasUnicodeMapError(textpage, index) == 1 for index in sample)
+        unmapped = sum(raw.FPDFText_HasUnicodeMapError(textpage.raw, index) == 1 for index in sample)
     measured = measure_text(found)
     pictures, drawings, figures = _contents(page)
     measures = Measures(

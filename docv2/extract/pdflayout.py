@@ -1,9 +1,9 @@
 """A page's text in the order in which a person reads it, with headings and tables as Markdown.
 
 PDFium gives text in the order in which it was drawn, which is nearly always that in which it was written; where it is,
-it stays, since no geometry knows better. Positions are asked for at word ends only: four calls a line and two a word
-cost a fifth of what PDFium takes for the text itself. Only where the drawing jumps back up, or sets words side by side,
-blocks are put in order by where they stand: whole lines across the page first divide it, then a gutter between columns.
+it stays, since no geometry knows better. Positions are asked for at the ends of lines, and of words where a line may
+have a gap; those of all characters would cost more than the text itself. Only where the drawing jumps back up, or sets
+words side by side, blocks are put in order by where they stand: lines across the page divide it, then a gutter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from statistics import median
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
@@ -23,8 +24,11 @@ import pypdfium2.raw as raw
 GAP = 1.25
 """Times the font size: a wider gap parts columns and cells. Justified lines stay below one."""
 
-THIN = 0.2
-"""Times the font size: how wide the thinnest letters are."""
+THIN = 0.28
+"""Times the font size: how wide letters are in the thinnest words."""
+
+SAMPLED_LINES = 6
+"""Lines of a page that are looked at for gaps in any case."""
 
 PROSE = 20
 """Characters of a line of text, at least; most cells of a table hold fewer."""
@@ -138,21 +142,43 @@ def _boxes(textpage: pdfium.PdfTextPage, plain: bool) -> Callable[[int], Box]:
 
 
 def _cut(text: str, box: Callable[[int], Box]) -> Iterator[Piece]:
-    """Lines of PDFium's in pieces: it joins whatever follows on the same height, however wide the gap."""
+    """Lines of PDFium's in pieces: it joins whatever follows on the same height, however wide the gap.
+
+    A line with a gap is wide for its letters. Where all of them are alike, some tell of all.
+    """
+    lines: list[tuple[list[re.Match[str]], Piece]] = []
     start = 0
     for end in [*_BREAK.finditer(text), None]:
-        stop = end.start() if end else len(text)
-        words = list(_WORD.finditer(text, start, stop))
-        pieces = list(_split(text, words, box)) if words else []
-        if pieces and end is not None and end[0] != "\r\n":
-            pieces[-1] = replace(pieces[-1], joined=True)
-        yield from pieces
+        words = list(_WORD.finditer(text, start, end.start() if end else len(text)))
+        if words:
+            first, last = words[0].start(), words[-1].end()
+            (x0, bottom, x1, top), (x2, _, x3, _) = box(first), box(last - 1)
+            joined = end is not None and end[0] != "\r\n"
+            lines.append((words, Piece(_whole(text[first:last]), min(x0, x2), bottom, max(x1, x3), top, joined)))
         start = end.end() if end else 0
+    wide = 1.1 * median(map(_spread, (piece for _, piece in lines))) if lines else 0.0
+    every = max(1, len(lines) // SAMPLED_LINES)
+    samples = (list(_split(text, words, box)) for words, _ in lines[::every])
+    if any(len(pieces) > 1 for pieces in samples):
+        wide = 0.0
+    for words, piece in lines:
+        if _spread(piece) < wide:
+            yield piece
+        else:
+            *pieces, last_piece = _split(text, words, box)
+            yield from pieces
+            yield replace(last_piece, joined=piece.joined)
+
+
+def _spread(piece: Piece) -> float:
+    """How wide a piece is for its letters."""
+    return (piece.right - piece.left) / (len(piece.text) * max(piece.size, 0.01))
 
 
 def _split(text: str, words: Sequence[re.Match[str]], box: Callable[[int], Box]) -> Iterator[Piece]:
     first = words[0].start()
     x0, bottom, x1, top = begun = box(first)
+    height = top - bottom
     for word, following in pairwise([*words, None]):
         assert word is not None
         start, end = word.span()
@@ -160,19 +186,18 @@ def _split(text: str, words: Sequence[re.Match[str]], box: Callable[[int], Box])
         if following is not None:
             begun = box(following.start())
             # Even thin letters leave no room for a gap: no need to ask where the word ends.
-            if 0 <= begun[0] - before[0] <= (GAP + THIN * (end - start)) * (before[3] - before[1]):
-                x1 = max(x1, begun[2])
+            if 0 <= begun[0] - before[0] <= (GAP + THIN * (end - start)) * height:
                 continue
         ended = box(end - 1) if end - start > 1 else before
-        x0, x1 = min(x0, ended[0]), max(x1, ended[2])
+        x0, x1 = min(x0, before[0], ended[0]), max(x1, before[2], ended[2])
         # The second gap is one where the script goes to the left.
-        if following is not None and max(begun[0] - ended[2], ended[0] - begun[2]) <= GAP * (top - bottom):
-            x0, x1 = min(x0, begun[0]), max(x1, begun[2])
+        if following is not None and max(begun[0] - ended[2], ended[0] - begun[2]) <= GAP * height:
             continue
         yield Piece(_whole(text[first:end]), x0, bottom, x1, top)
         if following is not None:
             first = following.start()
             x0, bottom, x1, top = begun
+            height = top - bottom
 
 
 def _whole(units: str) -> str:
@@ -360,9 +385,9 @@ def _body_size(pieces: Sequence[Piece]) -> float:
 
 def _heading(line: str, size: float, body: float) -> str:
     """The mark of a heading, by its size; "" for other lines."""
-    if body <= 0 or len(line) > MAX_HEADING or sum(character.isalpha() for character in line) < 2:
-        return ""
-    return next((mark for times, mark in HEADINGS if size >= times * body), "")
+    mark = next((mark for times, mark in HEADINGS if size >= times * body), "")
+    is_title = mark and body > 0 and len(line) <= MAX_HEADING and sum(map(str.isalpha, line)) >= 2
+    return mark if is_title else ""
 
 
 def _lines(pieces: Sequence[Piece], body: float) -> str:

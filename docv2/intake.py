@@ -33,7 +33,7 @@ from docv2.storage.base import Incoming, Storage
 from docv2.store.base import Limits, Request, Store, User
 from docv2.tasks import JSONObject, NewTask, Task, TaskStatus
 from docv2.telemetry import metrics
-from docv2.validation import PLAIN_NUMBER, Input, checked
+from docv2.validation import PLAIN_BOOLEAN, PLAIN_NUMBER, Input, checked
 from docv2.views import (
     Accepted,
     CancelledTask,
@@ -102,7 +102,7 @@ class Question(Input):
         BeforeValidator(_form),
         WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
     ] = Field(None, description="JSON of OpenAI's form: of type json_schema, json_object or text")
-    dry_run: bool = Field(False, description="true or false")
+    dry_run: Annotated[bool, PLAIN_BOOLEAN] = Field(False, description="true or false")
 
 
 FIELD_BYTES: Mapping[str, int] = {

@@ -47,6 +47,16 @@ def _plain_number(value: object) -> object:
 PLAIN_NUMBER = BeforeValidator(_plain_number)
 
 
+def _plain_boolean(value: object) -> object:
+    """Likewise `on`, `y` and 1."""
+    if isinstance(value, str) and value.strip().lower() not in ("true", "false"):
+        raise PydanticCustomError("unreadable", "not true or false")
+    return value.strip() if isinstance(value, str) else value
+
+
+PLAIN_BOOLEAN = BeforeValidator(_plain_boolean)
+
+
 def checked(model: type[M], values: Mapping[str, Any]) -> M:
     """The values as the model has them.
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 import docv2
+from docv2.documents import EXTENSIONS
 from docv2.errors import BadRequest, DocV2Error, Forbidden, NotFound, Unauthenticated, Unavailable
 from docv2.validation import Input
 from docv2.web.answers import JSON, ErrorBody
@@ -140,6 +141,8 @@ def _operation(route: Route, routes: list[Route]) -> Schema:
         operation["requestBody"] = _body(JSON, {"$ref": _ref(route.json.__name__)})
     if route.form:
         operation["requestBody"] = _body("multipart/form-data", {"$ref": _ref(route.form.__name__)})
+        types = ", ".join(sorted(set(EXTENSIONS.values())))
+        operation["requestBody"]["content"]["multipart/form-data"]["encoding"] = {"file": {"contentType": types}}
     operation["responses"] = {"200": _success(route, routes), **_failures(route)}
     return operation
 

@@ -60,4 +60,4 @@ umount -l /mnt/outside
 mount --make-rshared /  # as systemd finds it on a machine: credentials are mounted from a namespace of their own
 exec setpriv --bounding-set=-sys_boot,-sys_module,-sys_rawio,-sys_time,-syslog,-mknod \
     env -i container=docv2-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    /lib/systemd/systemd --system --unit=machine.target --log-target=console --show-status=no
+    /lib/systemd/systemd --system --unit=machine.target --log-target=console --log-level=warning --show-status=no

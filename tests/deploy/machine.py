@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -30,7 +31,7 @@ class Machine:
         """`layer`: an empty folder to mount the machine's own files on, in its own namespace."""
         self._layer = layer
         self._console = layer.with_name(f"{layer.name}.console")
-        self._group = f"docv2-test-{os.getpid()}-{layer.name}"
+        self._group = f"docv2-test-{uuid.uuid4()}"
 
     def __enter__(self) -> Self:
         self._layer.mkdir()

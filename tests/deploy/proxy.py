@@ -103,7 +103,12 @@ class Proxy:
         finally:
             if process.returncode is None:
                 process.terminate()
-            await process.wait()
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    await process.wait()
+            except TimeoutError:  # a signal that comes while it still starts may be lost on it
+                process.kill()
+                await process.wait()
 
     def open_files(self) -> list[str]:
         """What its processes have open that is a file and not one of the logs."""

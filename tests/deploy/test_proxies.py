@@ -365,7 +365,9 @@ async def test_a_slow_upload_and_a_long_poll_outlast_every_time_out(tmp_path: Pa
         async with behind(kind, folder, endpoint) as server:
             await asyncio.gather(upload(server), poll(server))
 
-    await asyncio.gather(*(both(kind) for kind in KINDS))
+    async with asyncio.TaskGroup() as group:
+        for kind in KINDS:
+            group.create_task(both(kind))
 
 
 # -- beside Open WebUI ------------------------------------------------------------------------------------------------

@@ -255,7 +255,7 @@ async def test_a_full_disk_is_507(site: Site, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_database_that_cannot_take_the_task_leaves_no_file(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def busy(new: object, request: object) -> None:
+    async def busy(*_: object) -> None:
         raise Unavailable("The database is busy", retry_after=5)
 
     monkeypatch.setattr(site.store, "enqueue", busy)

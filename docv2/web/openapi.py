@@ -14,7 +14,6 @@ from typing import Any
 
 from aiohttp import web
 from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
 
 import docv2
 from docv2.documents import EXTENSIONS
@@ -25,6 +24,8 @@ from docv2.web.route import Route
 from docv2.web.state import DESCRIPTION, ROUTE_TABLE
 
 Schema = dict[str, Any]
+Schemas = dict[Any, Schema]
+"""By the type that they are of."""
 
 STATIC = Path(__file__).with_name("static")
 
@@ -82,9 +83,10 @@ async def part_of_page(request: web.Request) -> web.StreamResponse:
 def describe(routes: Iterable[Route]) -> Schema:
     """All of it."""
     routes = list(routes)
+    schemas, named = _schemas(routes)
     paths: dict[str, Schema] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, routes)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, routes, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -97,7 +99,7 @@ def describe(routes: Iterable[Route]) -> Schema:
         "tags": [{"name": name} for name in TAGS],
         "paths": paths,
         "components": {
-            "schemas": _schemas(routes),
+            "schemas": named,
             "securitySchemes": {
                 "credentials": {
                     "type": "http",
@@ -122,7 +124,7 @@ def describe(routes: Iterable[Route]) -> Schema:
 
 
 # -- operations -------------------------------------------------------------------------------------------------------
-def _operation(route: Route, routes: list[Route]) -> Schema:
+def _operation(route: Route, routes: list[Route], schemas: Schemas) -> Schema:
     summary, _, description = inspect.cleandoc(route.handler.__doc__ or "").partition("\n\n")
     operation: Schema = {
         "operationId": operation_id(route),
@@ -138,12 +140,12 @@ def _operation(route: Route, routes: list[Route]) -> Schema:
     ]:
         operation["parameters"] = parameters
     if route.json:
-        operation["requestBody"] = _body(JSON, {"$ref": _ref(route.json.__name__)})
+        operation["requestBody"] = _body(JSON, schemas[route.json])
     if route.form:
-        operation["requestBody"] = _body("multipart/form-data", {"$ref": _ref(route.form.__name__)})
+        operation["requestBody"] = _body("multipart/form-data", schemas[route.form])
         types = ", ".join(sorted(set(EXTENSIONS.values())))
         operation["requestBody"]["content"]["multipart/form-data"]["encoding"] = {"file": {"contentType": types}}
-    operation["responses"] = {"200": _success(route, routes), **_failures(route)}
+    operation["responses"] = {"200": _success(route, routes, schemas), **_failures(route, schemas)}
     return operation
 
 
@@ -183,25 +185,15 @@ def _body(media_type: str, schema: Schema) -> Schema:
     return {"required": True, "content": {media_type: {"schema": schema}}}
 
 
-def _success(route: Route, routes: list[Route]) -> Schema:
+def _success(route: Route, routes: list[Route], schemas: Schemas) -> Schema:
     response: Schema = {"description": "Success", "headers": {"X-Request-ID": _header("X-Request-ID")}}
     if isinstance(route.answers, str):
         response["content"] = {route.answers: {"schema": {"type": "string"}}}
         return response
-    schema = _answer_schema(route.answers)
-    response["content"] = {JSON: {"schema": schema}}
+    response["content"] = {JSON: {"schema": schemas[route.answers]}}
     if links := dict(_links(route, routes)):
         response["links"] = links
     return response
-
-
-def _answer_schema(answers: Any) -> Schema:
-    """The answer by reference: its parts are among the components."""
-    schema = TypeAdapter(answers).json_schema(ref_template=_ref("{model}"), mode="serialization")
-    schema.pop("$defs", None)
-    if inspect.isclass(answers) and "$ref" not in schema and answers is not dict:
-        return {"$ref": _ref(answers.__name__)}
-    return schema
 
 
 def _links(route: Route, routes: list[Route]) -> Iterator[tuple[str, Schema]]:
@@ -220,17 +212,17 @@ def _links(route: Route, routes: list[Route]) -> Iterator[tuple[str, Schema]]:
         )
 
 
-def _failures(route: Route) -> Schema:
+def _failures(route: Route, schemas: Schemas) -> Schema:
     kinds: list[type[DocV2Error]] = [BadRequest, Unavailable, *route.refuses]
     if not route.public:
         kinds += [Unauthenticated, Forbidden]
     by_status: dict[int, list[type[DocV2Error]]] = {}
     for kind in sorted(dict.fromkeys(kinds), key=lambda kind: kind.status):
         by_status.setdefault(kind.status, []).append(kind)
-    return {str(status): _failure(status, kinds) for status, kinds in by_status.items()}
+    return {str(status): _failure(status, kinds, schemas) for status, kinds in by_status.items()}
 
 
-def _failure(status: int, kinds: list[type[DocV2Error]]) -> Schema:
+def _failure(status: int, kinds: list[type[DocV2Error]], schemas: Schemas) -> Schema:
     names = ["X-Request-ID"]
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE):
         names.append("Retry-After")
@@ -240,7 +232,7 @@ def _failure(status: int, kinds: list[type[DocV2Error]]) -> Schema:
     return {
         "description": about,
         "headers": {name: _header(name) for name in names},
-        "content": {JSON: {"schema": {"$ref": _ref(ErrorBody.__name__)}}},
+        "content": {JSON: {"schema": schemas[ErrorBody]}},
     }
 
 
@@ -250,27 +242,30 @@ def _about(kind: type[DocV2Error]) -> str:
 
 
 # -- schemas ----------------------------------------------------------------------------------------------------------
-def _schemas(routes: list[Route]) -> Schema:
-    """Every model and dataclass that a route names, and those in them, by name."""
+def _schemas(routes: list[Route]) -> tuple[Schemas, Schema]:
+    """The schema of everything that a route names, and those that they refer to by name.
+
+    Made in one go: that is how two classes of the same name get names of their own.
+    """
     inputs = [model for route in routes for model in (route.json, route.form) if model]
-    taken = models_json_schema([(model, "validation") for model in inputs], ref_template=_ref("{model}"))[1]
-    found: Schema = dict(taken.get("$defs", {}))
-    kinds: dict[str, type] = {}
-    for route in routes:
-        if route.form:
-            _add_file(found[route.form.__name__])
-    answers: list[Any] = [route.answers for route in routes if route.answers and not isinstance(route.answers, str)]
-    for answer in [*answers, ErrorBody]:
-        schema = TypeAdapter(answer).json_schema(ref_template=_ref("{model}"), mode="serialization")
-        found.update(schema.pop("$defs", {}))
-        if inspect.isclass(answer) and schema.get("title") == answer.__name__:
-            found[answer.__name__] = schema
-        kinds.update(_kinds(answer))
-    for name, schema in found.items():
+    answers = [route.answers for route in routes if route.answers and not isinstance(route.answers, str)]
+    wanted = [(kind, "validation") for kind in dict.fromkeys(inputs)]
+    wanted += [(kind, "serialization") for kind in dict.fromkeys([*answers, ErrorBody])]
+    made, common = TypeAdapter.json_schemas(
+        [(kind, mode, TypeAdapter(kind)) for kind, mode in wanted],  # type: ignore[misc]
+        ref_template=_ref("{model}"),
+    )
+    named: Schema = common.get("$defs", {})
+    kinds = {name: found for kind, _ in wanted for name, found in _kinds(kind)}
+    for name, schema in named.items():
         _without_null(schema)
         for field, told in _field_docs(kinds.get(name)).items():
             schema["properties"][field].setdefault("description", told)
-    return dict(sorted(found.items()))
+    schemas = {kind: schema for (kind, _), schema in made.items()}
+    for route in routes:
+        if route.form:
+            _add_file(named[schemas[route.form]["$ref"].rpartition("/")[2]])
+    return schemas, dict(sorted(named.items()))
 
 
 def _add_file(form: Schema) -> None:
@@ -280,17 +275,18 @@ def _add_file(form: Schema) -> None:
     form["required"] = ["file", *form.get("required", ())]
 
 
-def _kinds(answer: object) -> dict[str, type]:
-    """The dataclasses in an answer by name."""
-    found: dict[str, type] = {}
-    open_ends = [answer]
-    while open_ends:
-        kind = open_ends.pop()
-        open_ends += getattr(kind, "__args__", ())
-        if inspect.isclass(kind) and hasattr(kind, "__dataclass_fields__") and kind.__name__ not in found:
-            found[kind.__name__] = kind
-            open_ends += inspect.get_annotations(kind, eval_str=True).values()
-    return found
+def _kinds(answer: Any) -> Iterator[tuple[str, type]]:
+    """The dataclasses in an answer, by both names that their schema may have."""
+    seen: set[type] = set()
+    left = [answer]
+    while left:
+        kind = left.pop()
+        left += getattr(kind, "__args__", ())
+        if inspect.isclass(kind) and hasattr(kind, "__dataclass_fields__") and kind not in seen:
+            seen.add(kind)
+            yield kind.__name__, kind
+            yield f"{kind.__module__}.{kind.__name__}".replace(".", "__"), kind
+            left += inspect.get_annotations(kind, eval_str=True).values()
 
 
 def _field_docs(kind: type | None) -> dict[str, str]:

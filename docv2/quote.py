@@ -59,7 +59,7 @@ class Quoted:
     parts: int
     """Calls that ask about pages."""
     calls: int
-    """All calls, those that combine answers included."""
+    """All calls, those that combine answers included: so many where every answer is as long as it may be."""
     estimated_tokens: QuotedTokens
     estimated_wait: int
     """Seconds until work on it would start."""

@@ -140,7 +140,7 @@ class Expected:
     parts: int
     """Calls that ask about pages."""
     calls: int
-    """All calls, those that combine answers included."""
+    """All calls, those that combine answers included, where every answer is as long as it may be."""
     prompt_tokens: int
     completion_tokens: int
     """At most."""

@@ -88,7 +88,7 @@ def form_around(prompt: str = "What is it?") -> tuple[bytes, bytes]:
 def received(server: Behind) -> int:
     """Bytes of uploads under way that docv2 has on disk."""
     with contextlib.suppress(FileNotFoundError):
-        return sum(path.stat().st_size for path in (server.data_dir / "files/incoming").iterdir())
+        return sum(path.stat().st_size for path in (server.data_dir / "files/documents").iterdir())
     return 0
 
 
@@ -181,7 +181,7 @@ async def test_a_client_that_goes_away_leaves_nothing(server: Behind) -> None:
         await until(lambda: received(server) > 4 * MEBIBYTE)
     await until(lambda: requests_logged(server) and not received(server))
     assert requests_logged(server)[-1]["status"] in (400, 499)
-    assert not list((server.data_dir / "files/incoming").iterdir())
+    assert not list((server.data_dir / "files/documents").iterdir())
     assert not server.query("SELECT task_id FROM tasks")
     assert (await server.request("GET", "/api/v2/health"))[0] == 200
 

@@ -1,0 +1,264 @@
+"""docv2 on a machine of its own under a real systemd: installed, read with, hung, backed up, upgraded and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.installed import URL, Installed
+from tests.deploy.machine import Machine
+from tests.deploy.proxy import HOST, ROOT, certificate
+from tests.documents import docx, encoded, page_picture, scanned_pdf, text_pdf
+from tests.programs import require
+
+pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.timeout(300)]
+
+ADDRESS = "192.0.2.1"
+"""The machine's own on what stands for a network."""
+OUTSIDE = "198.51.100.1"
+"""Where clients on that network are."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """Installed and running, with the embedded reader for a model. Each test leaves it so."""
+    for program in ("unshare", "nsenter", "setpriv", "systemctl", "systemd-run", "curl", "useradd"):
+        require(program)
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.skip("needs to be root and to have namespaces")
+    folder = tmp_path_factory.mktemp("machine")
+    with Machine(folder / "layer") as machine:
+        for address in (ADDRESS, OUTSIDE):
+            machine.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+        installed = Installed(machine, folder)
+        installed.deploy("install")
+        installed.run("sh", "-c", "echo DOCV2_ALLOW_EMBEDDED_READER=true >>/etc/docv2/docv2.env")
+        installed.systemctl("start", "docv2")
+        yield installed
+
+
+# -- the service ------------------------------------------------------------------------------------------------------
+def test_documents_of_every_kind_are_read_within_the_sandbox(server: Installed) -> None:
+    said = "The rent is 700 euro a month."
+    documents = {
+        "text.pdf": text_pdf([said]),
+        "scan.pdf": scanned_pdf([page_picture(said)]),
+        "letter.docx": docx([said]),
+        "photo.png": encoded(page_picture(said)),
+        "note.txt": said.encode(),
+    }
+    tasks = {name: server.submit(name, content) for name, content in documents.items()}
+    for name, task_id in tasks.items():
+        body = server.finished(task_id)
+        assert body["status"] == "completed", (name, body)
+        assert "700" in body["result"]["content"], (name, body)
+
+
+def test_systemd_confines_the_server_and_its_readers(server: Installed) -> None:
+    pid = server.shown("MainPID")
+    readers = server.run("pgrep", "--parent", pid).stdout.split()
+    assert readers, "the fork server runs"
+    for process in (pid, *readers):
+        status = server.run("cat", f"/proc/{process}/status").stdout
+        assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
+        assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
+        assert "NoNewPrivs:\t1\n" in status
+        assert "Seccomp:\t2\n" in status
+    for path, writable in {"/var/lib/docv2": True, "/tmp": True, "/etc": False, "/opt/docv2": False}.items():
+        mounts = server.run("cat", f"/proc/{pid}/mountinfo").stdout.splitlines()
+        points = {line.split()[4]: line.split()[5] for line in mounts}
+        nearest = max((point for point in points if Path(path).is_relative_to(point)), key=len)
+        assert ("rw" in points[nearest].split(",")) is writable, path
+    assert server.shown("OOMPolicy") == "continue"
+
+
+def test_one_that_hangs_is_started_anew_and_goes_on(server: Installed) -> None:
+    drop_in = Path("/run/systemd/system/docv2.service.d")
+    server.run("sh", "-c", f"mkdir -p {drop_in} && printf '[Service]\\nWatchdogSec=2\\n' >{drop_in}/test.conf")
+    server.systemctl("daemon-reload")
+    server.systemctl("restart", "docv2")
+    try:
+        time.sleep(3)  # longer than the watchdog allows: it is fed
+        pid = server.shown("MainPID")
+        assert server.shown("NRestarts") == "0"
+        tasks = [server.submit(f"page{number}.pdf", scanned_pdf([page_picture("700 euro")] * 3)) for number in range(3)]
+        server.run("kill", "-STOP", pid)
+        server.until(lambda: server.shown("MainPID") not in (pid, "0") and server.shown("SubState") == "running")
+        assert server.shown("NRestarts") == "1"
+        assert "Fatal Python error: Aborted" in server.journal(), "and where it stood is told"
+        assert all(server.finished(task_id)["status"] == "completed" for task_id in tasks)
+    finally:
+        server.run("rm", "-r", drop_in)
+        server.systemctl("daemon-reload")
+        server.systemctl("restart", "docv2")
+
+
+def test_a_restart_is_graceful(server: Installed) -> None:
+    tasks = [server.submit(f"scan{number}.pdf", scanned_pdf([page_picture("700 euro")] * 4)) for number in range(3)]
+    server.systemctl("restart", "docv2")
+    assert server.shown("Result") == "success"
+    assert server.shown("StatusText").endswith(URL)
+    assert all(server.finished(task_id)["status"] == "completed" for task_id in tasks)
+    database = "/var/lib/docv2/docv2.db"
+    assert server.run("sqlite3", "-readonly", database, "SELECT sum(crashes) FROM tasks").stdout.strip() == "0"
+
+
+def test_secrets_come_from_files_that_root_alone_reads(server: Installed) -> None:
+    server.run("sh", "-c", "echo hunter2 >/etc/docv2/credentials/DOCV2_METRICS_TOKEN")
+    server.systemctl("restart", "docv2")
+    assert server.run("stat", "--format=%a %U", "/etc/docv2/credentials").stdout.split() == ["700", "root"]
+    from_outside = ("--header", f"X-Forwarded-For: {OUTSIDE}", f"{URL}/metrics")
+    assert server.curl(*from_outside)[0] == 401
+    assert server.curl("--header", "Authorization: Bearer hunter2", *from_outside)[0] == 200
+    assert "hunter2" not in server.run("cat", f"/proc/{server.shown('MainPID')}/environ").stdout
+
+
+def test_the_log_is_where_the_guide_looks_and_survives_its_rotation(server: Installed) -> None:
+    log = Path("/var/log/openwebui/api_v2.log")
+    server.finished(server.submit("before.txt", b"before"))
+    assert "completed" in server.run("cat", log).stdout
+    require("logrotate")
+    server.run("logrotate", "--force", "/etc/logrotate.d/docv2")
+    server.finished(server.submit("after.txt", b"after"))
+    assert "completed" in server.run("cat", log).stdout
+
+
+# -- what the administrator does --------------------------------------------------------------------------------------
+def test_the_command_line_has_the_services_user_settings_and_data(server: Installed) -> None:
+    server.run("docv2", "users", "add", "ada@example.org")
+    key = server.run("docv2", "keys", "create", "ada@example.org").stdout.strip()
+    assert server.curl("--header", f"Authorization: Bearer {key}", f"{URL}/api/v2/config")[0] == 200
+    assert server.run("docv2", "users", "add", "ada@example.org", check=False).returncode == 1
+    owners = server.run("find", "/var/lib/docv2", "!", "-user", "docv2").stdout
+    assert not owners, "nothing of root's lies among the data"
+
+
+def test_a_backup_is_taken_beside_the_server_and_put_back(server: Installed) -> None:
+    task_id = server.submit("kept.txt", b"The rent is 700 euro.")
+    server.finished(task_id)
+    server.systemctl("start", "docv2-backup")
+    *_, newest = sorted(server.run("ls", "/var/backups/docv2").stdout.split())
+    server.run("touch", "--date=20 days ago", f"/var/backups/docv2/{newest}")
+    time.sleep(1)  # the next one has another name
+    server.systemctl("start", "docv2-backup")
+    [left] = server.run("ls", "/var/backups/docv2").stdout.split()
+    assert left > newest, "the old one went"
+    server.systemctl("stop", "docv2")
+    server.run("mv", "/var/lib/docv2", "/var/lib/docv2.before")
+    server.run("install", "-d", "-m", "700", "-o", "docv2", "-g", "docv2", "/var/lib/docv2")
+    server.run("docv2", "restore", f"/var/backups/docv2/{left}")
+    server.systemctl("start", "docv2")
+    assert server.finished(task_id)["status"] == "completed"
+    assert server.run("docv2", "check", check=False).returncode == 0
+    server.run("rm", "-r", "/var/lib/docv2.before")
+
+
+@pytest.mark.parametrize("service", ["nginx", "apache2"])
+def test_a_site_serves_the_outside_and_keeps_the_inside_from_it(server: Installed, service: str) -> None:
+    require(service)
+    folder = f"/etc/letsencrypt/live/{HOST}"
+    made = certificate(server.folder / "certificates")
+    server.run("rm", "-rf", folder)
+    site = {"nginx": "nginx/sites-available/docv2.conf", "apache2": "apache/sites-available/docv2.conf"}[service]
+    refused = server.deploy("site", site, HOST, check=False)
+    assert refused.returncode == 1
+    assert f"Is there a certificate for {HOST}?" in refused.stderr
+    assert not server.files(f"/etc/{service}/sites-enabled/docv2*")
+    server.run("mkdir", "-p", Path(folder).parent)
+    server.run("cp", "-r", made, folder)
+    server.deploy("site", site, HOST)
+    trust = ("--cacert", made / "fullchain.pem", "--resolve", f"{HOST}:443:{ADDRESS}", "--path-as-is")
+    outside = (*trust, "--interface", OUTSIDE)
+    try:
+        assert server.curl(*outside, f"https://{HOST}/api/v2/health")[0] == 200
+        for path in (
+            *("/metrics", "/metrics?module=api_v2", "/metrics/", "//metrics", "/./metrics", "/x/../metrics"),
+            *("/%6detrics", "/api/v2/../../metrics", "/api/v2/..%2f..%2fmetrics", "/admin", "/admin/config", "//admin"),
+            *("/%61dmin/config", "/admin%2fconfig", "/ADMIN/config"),
+        ):
+            status, body = server.curl(
+                *outside,
+                *("--header", f"Authorization: Bearer {server.key}", "--header", "X-Forwarded-For: 127.0.0.1"),
+                f"https://{HOST}{path}",
+            )
+            assert status in (403, 404), (path, status, body)
+            assert "api_v2_queue_length" not in body
+        status, body = server.curl(*outside, f"https://{HOST}/metrics")
+        assert (status, json.loads(body)["error_type"]) == (403, "auth_error")
+        redirected = (
+            "--resolve",
+            f"{HOST}:80:{ADDRESS}",
+            "--write-out",
+            "%{redirect_url}",
+            f"http://{HOST}/api/v2/health",
+        )
+        assert server.run("curl", "--silent", *redirected).stdout.endswith(f"https://{HOST}/api/v2/health")
+        task_id = server.submit("note.txt", b"The rent is 700 euro.")
+        bearer = ("--header", f"Authorization: Bearer {server.key}")
+        assert server.curl(*outside, *bearer, f"https://{HOST}/api/v2/status/{task_id}")[0] == 200
+        assert f"client={OUTSIDE}" in server.journal()
+    finally:
+        server.systemctl("stop", service)
+
+
+# -- releases ---------------------------------------------------------------------------------------------------------
+def test_without_a_model_endpoint_it_starts_only_if_told_to(server: Installed) -> None:
+    server.run("sed", "--in-place=.told", "/EMBEDDED_READER=true$/d", "/etc/docv2/docv2.env")
+    server.systemctl("restart", "docv2", check=False)
+    assert server.shown("Result") == "exit-code"
+    assert server.shown("NRestarts") == "0", "it would be no different the next time"
+    assert "no model endpoint is configured" in server.journal()
+    server.run("mv", "/etc/docv2/docv2.env.told", "/etc/docv2/docv2.env")
+    server.systemctl("start", "docv2")
+
+
+def test_an_upgrade_that_does_not_start_is_taken_back(server: Installed, tmp_path: Path) -> None:
+    before, backups = version(server), server.files("/var/backups/docv2/*")
+    source = copy_of_source(tmp_path / "source", "98.0")
+    (source / "docv2/bootstrap.py").write_text("raise SystemExit(1)\n")
+    failed = server.deploy("install", source=source, check=False)
+    assert failed.returncode == 1
+    assert "is in use again" in failed.stderr
+    assert version(server) == before
+    assert len(server.files("/var/backups/docv2/*")) == len(backups) + 1, "a backup was taken first"
+
+
+def test_an_upgrade_can_be_taken_back(server: Installed, tmp_path: Path) -> None:
+    before, task_id = version(server), server.submit("kept.txt", b"The rent is 700 euro.")
+    server.deploy("install", source=copy_of_source(tmp_path / "source", "99.0"))
+    assert version(server) == "99.0"
+    assert server.finished(task_id)["status"] == "completed"
+    assert len(server.files("/opt/docv2/releases/*")) == 2, "older ones go"
+    server.run("/opt/docv2/current/source/deploy/docv2-deploy", "rollback")
+    assert version(server) == before
+    assert server.finished(task_id)["status"] == "completed"
+
+
+def test_removed_and_installed_again_it_has_its_data(server: Installed) -> None:
+    task_id = server.submit("kept.txt", b"The rent is 700 euro.")
+    server.finished(task_id)
+    server.run("/opt/docv2/current/source/deploy/docv2-deploy", "remove")
+    assert server.shown("LoadState") == "not-found"
+    assert not server.files("/opt/docv2 /usr/local/bin/docv2 /etc/systemd/system/docv2* /etc/logrotate.d/docv2")
+    server.deploy("install")
+    server.systemctl("start", "docv2")
+    assert server.finished(task_id)["status"] == "completed"
+
+
+def version(server: Installed) -> str:
+    return str(server.request("/api/version")["version"])
+
+
+def copy_of_source(folder: Path, version: str) -> Path:
+    kept_out = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "build", "*.egg-info")
+    shutil.copytree(ROOT, folder, ignore=kept_out)
+    (folder / "docv2/__init__.py").write_text(f'"""Another one."""\n\n__version__ = "{version}"\n')
+    return folder

@@ -14,6 +14,7 @@ import unicodedata
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
@@ -211,24 +212,24 @@ class Intake:
         limits = self._config.current.limits(user.email)
         if key is None:  # before the document is read; with a key it may have been accepted before
             await self._store.check_limits(user.user_id, limits)
-        async with self._storage.receive(self._config.current.max_file_size) as file:
+        task_id = str(uuid.uuid4())
+        async with self._storage.receive(task_id, self._config.current.max_file_size) as file:
             sent_name, fields = await upload.read_into(file)
             question = read_question(fields)
             filename = display_name(sent_name)
             config = self._config.current
-            received = await file.finish()
+            received, media_type = await file.finish(partial(sniff.check, filename=filename))
             key = None if question.dry_run else key
             request = Request(key, _fingerprint(received.sha256, filename, question)) if key else None
             if request and (before := await self._store.accepted(user.user_id, request)):
                 return await self._accepted(before, self._pool.free_slots())
             model = self._catalog.choose(question.model or "")
             check_allowed(filename, config)
-            media_type = await asyncio.to_thread(sniff.check, received.path, filename)
             of_model = config.model(model)
             if question.response_format:
                 await self._forms.schema(question.response_format)
             new = NewTask(
-                task_id=str(uuid.uuid4()),
+                task_id=task_id,
                 user_id=user.user_id,
                 filename=filename,
                 media_type=media_type,
@@ -255,18 +256,12 @@ class Intake:
 
     async def _accept(self, file: Incoming, new: NewTask, request: Request | None, limits: Limits) -> Accepted:
         wait, work = await self._expected(new)
-        await file.keep(new.task_id)
-        try:
-            task = await self._store.enqueue(replace(new, estimated_wait=wait, estimated_work=work), request, limits)
-        except BaseException:
-            await self._storage.delete(new.task_id)
-            raise
+        task = await self._store.enqueue(replace(new, estimated_wait=wait, estimated_work=work), request, limits)
         free = self._pool.free_slots()
-        if task.task_id == new.task_id:
+        if task.task_id == new.task_id:  # else the same request came twice at once, and the other one was first
+            file.keep()
             log.info("task accepted", extra={"task_id": task.task_id, "user_id": task.user_id, "bytes": task.size})
             self._pool.wake()
-        else:  # the same request came twice at once, and the other one was first
-            await self._storage.delete(new.task_id)
         return await self._accepted(task, free)
 
     async def _expected(self, new: NewTask) -> tuple[float | None, float | None]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,14 +16,14 @@ class Received:
     """A file that arrived whole."""
 
     path: Path
-    """On the local disk, as long as the context of its upload is open and it was not kept."""
+    """On the local disk, as long as the context of its upload is open."""
     size: int
     """Bytes."""
     sha256: str
 
 
 class Incoming(Protocol):
-    """A file on its way in. Nothing of it stays unless `keep` returned."""
+    """A task's document on its way in. Nothing of it stays unless `keep` was called."""
 
     async def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes. FileTooLarge as soon as they pass the limit, DiskFull or Unavailable where they fail.
@@ -29,20 +32,23 @@ class Incoming(Protocol):
         """
         ...
 
-    async def finish(self) -> Received:
-        """The whole file, on disk (fsync)."""
+    async def finish(self, look: Callable[[Path], T]) -> tuple[Received, T]:
+        """The whole file, on disk for good (fsync, also of its folder), and what `look` says of it.
+
+        `look` may block, as it runs in the thread that writes, and what it raises is raised here.
+        """
         ...
 
-    async def keep(self, task_id: str) -> None:
-        """Make it the document of a task, for good (fsync of its folder too)."""
+    def keep(self) -> None:
+        """Let it stay: its task was accepted."""
         ...
 
 
 class Storage(Protocol):
     """Holds the documents."""
 
-    def receive(self, limit: int) -> AbstractAsyncContextManager[Incoming]:
-        """A file of at most `limit` bytes; what was not kept when the context closes is gone."""
+    def receive(self, task_id: str, limit: int) -> AbstractAsyncContextManager[Incoming]:
+        """The document of a task to be, of at most `limit` bytes; what was not kept when the context closes is gone."""
         ...
 
     def document(self, task_id: str) -> AbstractAsyncContextManager[Path]:
@@ -54,7 +60,7 @@ class Storage(Protocol):
         ...
 
     async def names(self) -> list[str]:
-        """Ids of all tasks that have a document."""
+        """Ids of all tasks that have a document, those that are on their way in included."""
         ...
 
     async def check(self) -> None:

@@ -8,15 +8,17 @@ import hashlib
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from docv2.errors import DiskFull, DocumentError, DocV2Error, FileTooLarge, StartError, Unavailable
 from docv2.storage.base import Incoming, Received
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PIECE = 512 * 1024
 """Bytes collected before a thread writes them: few hops a file, and twice this is what an upload holds here."""
@@ -25,27 +27,24 @@ RETRY_SECONDS = 10.0
 
 
 class LocalStorage:
-    """`incoming/` holds what arrives, `documents/` what was accepted. Both on one file system, so a rename moves."""
+    """One file a document in `documents/`, named by its task's id and written where it stays.
+
+    A server that dies leaves what was still arriving; the next start sweeps files that no task knows.
+    """
 
     def __init__(self, root: Path) -> None:
-        """Make the folders and remove what a server that died was still receiving. One server at a time.
-
-        StartError where the folders cannot be used.
-        """
-        self._incoming = root / "incoming"
+        """Make the folder; StartError where it cannot be used. One server at a time."""
         self._documents = root / "documents"
         try:
-            for folder in (self._incoming, self._documents):
+            for folder in (root, self._documents):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for left_over in self._incoming.iterdir():
-                left_over.unlink()
         except OSError as error:
             raise StartError(f"{error.filename}: {error.strerror}") from error
 
     @asynccontextmanager
-    async def receive(self, limit: int) -> AsyncIterator[Incoming]:
+    async def receive(self, task_id: str, limit: int) -> AsyncIterator[Incoming]:
         """See Storage."""
-        incoming = _LocalIncoming(self._incoming / uuid.uuid4().hex, self._documents, limit)
+        incoming = _LocalIncoming(self._documents / task_id, limit)
         try:
             yield incoming
         finally:
@@ -72,7 +71,7 @@ class LocalStorage:
         """See Storage."""
 
         def probe() -> None:
-            path = self._incoming / uuid.uuid4().hex
+            path = self._documents.parent / f"probe-{uuid.uuid4().hex}"
             try:
                 path.write_bytes(b"docv2")
             finally:
@@ -85,16 +84,15 @@ class LocalStorage:
 class _LocalIncoming:
     """Written by a thread, one piece at a time, while the next piece is being collected."""
 
-    def __init__(self, path: Path, documents: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int) -> None:
         self._path = path
-        self._documents = documents
         self._limit = limit
         self._size = 0
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None
         self._pieces: list[bytes | memoryview] = []
         self._collected = 0
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[Any] | None = None
         self._kept = False
 
     async def write(self, data: bytes | memoryview) -> None:
@@ -107,28 +105,25 @@ class _LocalIncoming:
         self._collected += length
         if self._collected >= PIECE:
             await self._settle()
-            self._writing = self._in_thread(last=False)
+            self._writing = asyncio.get_running_loop().run_in_executor(None, self._put, self._take())
 
-    async def finish(self) -> Received:
-        """See Incoming."""
+    async def finish(self, look: Callable[[Path], T]) -> tuple[Received, T]:
+        """See Incoming. All of it in one hop to a thread, since each costs what receiving a small file does."""
+
+        def finish() -> T:
+            self._put(pieces)
+            looked = look(self._path)
+            self._close()
+            return looked
+
         await self._settle()
-        self._writing = self._in_thread(last=True)
+        pieces = self._take()
+        self._writing = finishing = asyncio.get_running_loop().run_in_executor(None, finish)
         await self._settle()
-        return Received(self._path, self._size, self._hash.hexdigest())
+        return Received(self._path, self._size, self._hash.hexdigest()), finishing.result()
 
-    async def keep(self, task_id: str) -> None:
+    def keep(self) -> None:
         """See Incoming."""
-
-        def move() -> None:
-            self._path.rename(self._documents / task_id)
-            folder = os.open(self._documents, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-
-        with _disk_errors():
-            await asyncio.to_thread(move)
         self._kept = True
 
     async def discard(self) -> None:
@@ -146,9 +141,9 @@ class _LocalIncoming:
 
         await asyncio.to_thread(remove)
 
-    def _in_thread(self, *, last: bool) -> asyncio.Future[None]:
+    def _take(self) -> list[bytes | memoryview]:
         pieces, self._pieces, self._collected = self._pieces, [], 0
-        return asyncio.get_running_loop().run_in_executor(None, self._put, pieces, last)
+        return pieces
 
     async def _settle(self) -> None:
         """Wait for the write under way, even if this task is cancelled meanwhile: its thread cannot be."""
@@ -159,12 +154,11 @@ class _LocalIncoming:
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
-                with suppress(OSError):
-                    await writing
+                await asyncio.wait([writing])
                 raise
 
-    def _put(self, pieces: list[bytes | memoryview], last: bool) -> None:
-        """Hash and write; at the end onto the disk itself. Runs in a thread."""
+    def _put(self, pieces: list[bytes | memoryview]) -> None:
+        """Hash and write. Runs in a thread."""
         if self._file is None:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._file = os.fdopen(descriptor, "wb", buffering=0)
@@ -173,9 +167,17 @@ class _LocalIncoming:
             rest = memoryview(piece)
             while rest:
                 rest = rest[self._file.write(rest) :]
-        if last:
-            os.fsync(self._file.fileno())
-            self._file.close()
+
+    def _close(self) -> None:
+        """Put the file and its name onto the disk itself. Runs in a thread."""
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+        self._file.close()
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from docv2.errors import DiskFull, DocumentError, FileTooLarge, Unavailable
+from docv2.errors import DiskFull, DocumentError, FileTooLarge, Unavailable, UnsupportedType
 from docv2.storage.base import Received
 from docv2.storage.local import PIECE, LocalStorage
 
@@ -28,12 +29,14 @@ def storage(root: Path) -> LocalStorage:
     return LocalStorage(root)
 
 
-async def receive(storage: LocalStorage, limit: int, *pieces: bytes) -> Received:
+async def receive(
+    storage: LocalStorage, limit: int, *pieces: bytes, look: Callable[[Path], object] = Path.stat
+) -> Received:
     """Send a file and do not keep it."""
-    async with storage.receive(limit) as file:
+    async with storage.receive("task-1", limit) as file:
         for piece in pieces:
             await file.write(piece)
-        return await file.finish()
+        return (await file.finish(look))[0]
 
 
 def files_in(root: Path) -> list[Path]:
@@ -43,31 +46,31 @@ def files_in(root: Path) -> list[Path]:
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7])
 async def test_what_was_written_is_kept_whole(storage: LocalStorage, size: int) -> None:
     content = os.urandom(size)
-    async with storage.receive(10 * MIB) as file:
+    async with storage.receive("task-1", 10 * MIB) as file:
         for start in range(0, size, 100_000):
             await file.write(memoryview(content)[start : start + 100_000])
-        received = await file.finish()
+        received, looked = await file.finish(Path.read_bytes)
+        assert looked == content
         assert (received.size, received.sha256) == (size, hashlib.sha256(content).hexdigest())
-        assert await asyncio.to_thread(received.path.read_bytes) == content
-        await file.keep("task-1")
+        file.keep()
     async with storage.document("task-1") as path:
         assert await asyncio.to_thread(path.read_bytes) == content
     assert await storage.names() == ["task-1"]
 
 
 async def test_only_the_owner_can_read(storage: LocalStorage, root: Path) -> None:
-    async with storage.receive(MIB) as file:
+    async with storage.receive("task-1", MIB) as file:
         await file.write(b"private")
-        await file.finish()
-        await file.keep("task-1")
+        await file.finish(Path.stat)
+        file.keep()
     assert {stat.S_IMODE(path.stat().st_mode) for path in files_in(root)} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in root.iterdir()} == {0o700}
 
 
 async def test_a_file_that_is_not_kept_leaves_nothing(storage: LocalStorage, root: Path) -> None:
-    async with storage.receive(10 * MIB) as file:
+    async with storage.receive("task-1", 10 * MIB) as file:
         await file.write(bytes(3 * PIECE))
-        await file.finish()
+        await file.finish(Path.stat)
         assert files_in(root)
     assert files_in(root) == []
 
@@ -76,7 +79,7 @@ async def test_a_cancelled_upload_leaves_nothing(storage: LocalStorage, root: Pa
     writing = asyncio.Event()
 
     async def upload() -> None:
-        async with storage.receive(100 * MIB) as file:
+        async with storage.receive("task-1", 100 * MIB) as file:
             while True:
                 await file.write(bytes(PIECE))
                 writing.set()
@@ -143,17 +146,24 @@ async def test_a_missing_document_fails_its_task_and_not_the_server(storage: Loc
 
 
 async def test_deleting_is_repeatable(storage: LocalStorage) -> None:
-    async with storage.receive(MIB) as file:
-        await file.finish()
-        await file.keep("task-1")
+    async with storage.receive("task-1", MIB) as file:
+        await file.finish(Path.stat)
+        file.keep()
     await storage.delete("task-1")
     await storage.delete("task-1")
     assert await storage.names() == []
 
 
-def test_a_start_removes_what_was_still_arriving_and_nothing_else(root: Path) -> None:
+async def test_what_is_found_wrong_with_a_file_is_raised_and_leaves_nothing(storage: LocalStorage, root: Path) -> None:
+    def look(path: Path) -> None:
+        raise UnsupportedType(f"{path.stat().st_size} bytes of nothing")
+
+    with pytest.raises(UnsupportedType, match="3 bytes of nothing"):
+        await receive(storage, MIB, b"abc", look=look)
+    assert files_in(root) == []
+
+
+async def test_what_was_still_arriving_when_the_server_died_is_told_among_the_names(root: Path) -> None:
     LocalStorage(root)
-    (root / "incoming" / "half").write_bytes(b"half a file")
-    (root / "documents" / "task-1").write_bytes(b"a whole one")
-    LocalStorage(root)
-    assert files_in(root) == [root / "documents" / "task-1"]
+    (root / "documents" / "task-1").write_bytes(b"half a file")
+    assert await LocalStorage(root).names() == ["task-1"]

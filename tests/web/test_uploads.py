@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from docv2.store.base import Request, User
+from docv2.store.base import User
 from docv2.tasks import NewTask, Task
 from docv2.web import uploads
 from docv2.web.uploads import OVERHEAD, SLICE
@@ -215,8 +215,8 @@ async def test_a_client_that_goes_away_while_it_is_accepted_leaves_a_whole_task(
     committed, cancelled = asyncio.Event(), asyncio.Event()
     enqueue, submit = site.store.enqueue, site.services.intake.submit
 
-    async def commit_and_wait(new: NewTask, request: Request | None) -> Task:
-        task = await enqueue(new, request)
+    async def commit_and_wait(new: NewTask, *more: Any) -> Task:
+        task = await enqueue(new, *more)
         committed.set()
         await cancelled.wait()
         return task

@@ -32,8 +32,8 @@ from docv2.storage.local import LocalStorage
 from docv2.store.base import Store
 from docv2.store.lock import instance_lock
 from docv2.store.sqlite import SQLiteStore
-from docv2.worker import maintenance
 from docv2.telemetry import metrics
+from docv2.worker import maintenance
 from docv2.worker.folders import WorkFolders
 from docv2.worker.gate import Gate, total_memory
 from docv2.worker.pipeline import Pipeline
@@ -221,10 +221,10 @@ async def _take_up(store: Store) -> None:
         log.warning("%d tasks were running when the server died; they are back in their place", len(found.requeued))
     for task_id in found.given_up:
         log.error("Failed: task %s: %s", task_id, message)
+        metrics.task_failed(Crashed.error_type)
 
 
 async def _never_ending(work: Coroutine[Any, Any, None]) -> None:
-        metrics.task_failed(Crashed.error_type)
     """Run background work; if it ends by an error of ours, say so at once rather than stand still in silence."""
     try:
         await work

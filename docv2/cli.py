@@ -24,7 +24,7 @@ from docv2.errors import DocV2Error, NotFound, StartError
 from docv2.settings import Settings
 from docv2.store.base import Store
 from docv2.tasks import TaskStatus
-from docv2.telemetry import logs
+from docv2.telemetry import audit, logs
 
 T = TypeVar("T")
 
@@ -72,10 +72,20 @@ def serve(host: str | None, port: str | None, data_dir: str | None) -> None:
     with ExitStack() as stack:
         try:
             stack.enter_context(
-                logs.running(level=settings.own_log_level, style=settings.log_format, file=settings.log_file)
+                logs.running(
+                    level=settings.own_log_level,
+                    levels=settings.area_log_levels,
+                    style=settings.log_format,
+                    file=settings.log_file,
+                )
             )
         except OSError as error:
             raise StartError(f"DOCV2_LOG_FILE={settings.log_file}: {error.strerror}") from error
+        if settings.audit_log_level != audit.NONE:
+            try:
+                stack.enter_context(audit.writing(settings.audit_path, rotate_at=settings.audit_rotation_size))
+            except OSError as error:
+                raise StartError(f"AUDIT_LOGS_FILE_PATH={settings.audit_path}: {error.strerror}") from error
         asyncio.run(_serve(settings))
 
 

@@ -50,6 +50,13 @@ class DocV2Error(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+        self.quoted = ""
+        """A part of the message that an endpoint chose. It may repeat the prompt, so it is for no log."""
+
+    @property
+    def for_log(self) -> str:
+        """The message without what it quotes."""
+        return self.message.replace(self.quoted, "(told to its owner)") if self.quoted else self.message
 
 
 class RequestError(DocV2Error):

@@ -72,7 +72,28 @@ class Settings(BaseModel):
     source_log_levels: dict[str, str] = _env(
         "SRC_LOG_LEVELS",
         default={},
-        about='Levels by source; `API_V2` is docv2 and wins over the level above: `{"API_V2": "DEBUG"}`.',
+        about="Levels by source; `API_V2` is docv2 and wins over the level above, `API_V2.WORKER` is one part of it: "
+        '`{"API_V2": "DEBUG"}`.',
+    )
+    debug: bool = _env("DEBUG", default=False, about="`true`: everything is logged, unless SRC_LOG_LEVELS says less.")
+    audit_log_level: Literal["NONE", "METADATA", "REQUEST", "REQUEST_RESPONSE"] = _env(
+        "AUDIT_LOG_LEVEL",
+        default="METADATA",
+        about="What the audit keeps of each authenticated call: nothing, who called what, the names and sizes of what "
+        "was sent as well, the size of the answer as well. Never contents.",
+    )
+    audit_log_file: Path | None = _env(
+        "AUDIT_LOGS_FILE_PATH", default=None, about="File of the audit. Not set: `audit.log` in the data folder."
+    )
+    audit_rotation_size: Annotated[int, Field(ge=1024)] = _env(
+        "AUDIT_LOG_FILE_ROTATION_SIZE",
+        default=10 * 1024**2,
+        about="Bytes, or such as `10MB`, at which a new audit file is begun; ten older ones are kept.",
+    )
+    audit_excluded_paths: Annotated[tuple[str, ...], Field(json_schema_extra={"separator": ","})] = _env(
+        "AUDIT_EXCLUDED_PATHS",
+        default=("/api/v2/status/",),
+        about="Beginnings of addresses that the audit leaves out, separated by `,`.",
     )
     storage_provider: Literal["local"] = _env(
         "STORAGE_PROVIDER", default="local", about="Where uploaded documents are kept."
@@ -164,7 +185,21 @@ class Settings(BaseModel):
         "DOCV2_PARSER_MEMORY_MB", default=2048, about="Address space of one reading child in MiB."
     )
 
-    @field_validator("log_level", mode="before")
+    @field_validator("debug", mode="before")
+    @classmethod
+    def _lenient(cls, value: object) -> object:
+        # Other programs have this name as well, for all kinds of values.
+        return value.lower() in ("1", "true", "yes", "on") if isinstance(value, str) else value
+
+    @field_validator("audit_rotation_size", mode="before")
+    @classmethod
+    def _bytes(cls, value: object) -> object:
+        units = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
+        if isinstance(value, str) and (unit := units.get(value[-2:].upper())) and value[:-2].strip().isdecimal():
+            return int(value[:-2]) * unit
+        return value
+
+    @field_validator("log_level", "audit_log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
@@ -192,7 +227,8 @@ class Settings(BaseModel):
     @field_validator("source_log_levels")
     @classmethod
     def _own_level(cls, levels: dict[str, str]) -> dict[str, str]:
-        if levels.get(OWN_SOURCE, "INFO") not in get_args(LogLevel):
+        own = {level for source, level in levels.items() if source.split(".")[0] == OWN_SOURCE}
+        if not own <= set(get_args(LogLevel)):
             raise ValueError(f"{OWN_SOURCE} must be {' or '.join(get_args(LogLevel))}")
         return levels
 
@@ -201,7 +237,7 @@ class Settings(BaseModel):
     def _split(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(";")) if isinstance(value, str) else value
 
-    @field_validator("api_key_allowed_endpoints", mode="before")
+    @field_validator("api_key_allowed_endpoints", "audit_excluded_paths", mode="before")
     @classmethod
     def _paths(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -245,7 +281,20 @@ class Settings(BaseModel):
     @property
     def own_log_level(self) -> str:
         """Least level of docv2's own loggers."""
-        return self.source_log_levels.get(OWN_SOURCE, self.log_level)
+        return self.source_log_levels.get(OWN_SOURCE, "DEBUG" if self.debug else self.log_level)
+
+    @property
+    def area_log_levels(self) -> dict[str, str]:
+        """Levels of parts of docv2 by the names of their loggers."""
+        parts = {
+            source: level for source, level in self.source_log_levels.items() if source.startswith(OWN_SOURCE + ".")
+        }
+        return {f"docv2{source.removeprefix(OWN_SOURCE).lower()}": level for source, level in parts.items()}
+
+    @property
+    def audit_path(self) -> Path:
+        """The file of the audit."""
+        return self.audit_log_file or self.data_dir / "audit.log"
 
 
 def env_names(field: str) -> list[str]:
@@ -298,7 +347,9 @@ def default(field: str) -> str:
         return str(value).lower()
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return "" if value in (None, (), {}) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value in (None, {}) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

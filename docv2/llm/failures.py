@@ -106,6 +106,12 @@ def complaint_of(error: openai.APIError, secrets: Collection[str]) -> Complaint:
 
 def error_of(complaint: Complaint, *, pictures: int, endpoint: str = "") -> DocV2Error:
     """The error that a complaint means, for a request with so many pictures."""
+    error = _meaning(complaint, pictures, endpoint)
+    error.quoted = complaint.words
+    return error
+
+
+def _meaning(complaint: Complaint, pictures: int, endpoint: str) -> DocV2Error:
     status, text = complaint.status, complaint.text
     refused = status == 0 or 400 <= status < 500 or status == 500
     if pictures and refused and SEES_NOT.search(text):

@@ -151,8 +151,10 @@ def consequence(
     failures += counts
     seconds = min(LONGEST_BACKOFF, 2.0 ** max(failures, 1)) * _spread(jitter)
     gives_up = counts and failures >= FAILURES_TO_GIVE_UP
+    given_up = ModelError(f"Given up after {failures} failed calls. The last: {error.message}")
+    given_up.quoted = error.quoted
     return Consequence(
-        error=ModelError(f"Given up after {failures} failed calls. The last: {error.message}") if gives_up else None,
+        error=given_up if gives_up else None,
         counts=counts,
         not_before=max(blocked_until, now + (error.retry_after or 0.0)) + seconds,
     )

@@ -18,6 +18,7 @@ from docv2.errors import (
     Conflict,
     DiskFull,
     FileTooLarge,
+    Forbidden,
     InvalidValue,
     NotFound,
     RateLimited,
@@ -30,7 +31,7 @@ from docv2.intake import Listing, Look, PageListing, Question
 from docv2.quote import Quoted
 from docv2.telemetry.notify import fed_watchdog, notify
 from docv2.views import Accepted, CancelledTask, PageList, TaskList, TaskView
-from docv2.web import accounts, administration, metrics, middleware, openapi, system, tasks
+from docv2.web import accounts, administration, audit, metrics, middleware, openapi, system, tasks
 from docv2.web.inputs import NoQuery, with_query
 from docv2.web.route import Route
 from docv2.web.server import Runner
@@ -53,7 +54,7 @@ ROUTES = (
         answers=Accepted | Quoted,
         headers=tasks.ProcessHeaders,
         form=Question,
-        refuses=(InvalidValue, Unreadable, FileTooLarge, UnsupportedType, Conflict, DiskFull),
+        refuses=(InvalidValue, Unreadable, FileTooLarge, UnsupportedType, Conflict, RateLimited, DiskFull),
     ),
     Route(
         "GET",
@@ -91,6 +92,14 @@ ROUTES = (
     Route("DELETE", "/api/v1/auths/api_key", accounts.revoke_key, answers=accounts.OwnKey, refuses=(NotFound,)),
     *administration.ROUTES,
     Route("GET", "/api/version", system.version, public=True, answers=system.VersionBody),
+    Route(
+        "GET",
+        "/admin/audit",
+        audit.search,
+        answers=audit.AuditRecords,
+        query=audit.AuditSearch,
+        refuses=(InvalidValue, Forbidden),
+    ),
     Route(
         "GET",
         "/metrics",

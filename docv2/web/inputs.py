@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 
 from docv2.errors import BadRequest, FileTooLarge
 from docv2.validation import Input, checked
-from docv2.web.state import QUERY
+from docv2.web.state import FIELDS, QUERY
 
 M = TypeVar("M", bound=Input)
 
@@ -69,4 +69,6 @@ async def json_of(request: web.Request, model: type[M], *, most: int = JSON_BYTE
         raise BadRequest("The body is no JSON") from None
     if not isinstance(values, dict):
         raise BadRequest("The body must be a JSON object")
+    known = {field.alias or name for name, field in model.model_fields.items()}
+    request[FIELDS] = {name: len(str(value)) for name, value in values.items() if name in known}
     return checked(model, values)

@@ -15,6 +15,7 @@ from docv2.errors import DocV2Error, Forbidden, MethodNotAllowed, NotFound, Requ
 from docv2.intake import TASK_ID
 from docv2.settings import Settings
 from docv2.telemetry import logs, metrics
+from docv2.web import audit
 from docv2.web.answers import complete_headers, failure, new_request_id, plain_failure
 from docv2.web.proxies import client_address
 from docv2.web.state import CLIENT, KEY_CHECK, REQUEST_ID, SERVICES, USER
@@ -37,7 +38,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[CLIENT] = client_address(request, request.app[SERVICES].settings.trusted_proxies)
     logs.request_id.set(request_id)
     begin = time.perf_counter()
-    status = CLIENT_GONE
+    status, response = CLIENT_GONE, None
     try:
         response = await _answered(request, handler)
         status = response.status
@@ -47,6 +48,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
         metrics.request_answered(request.method, resource.canonical if resource else "", status, seconds)
         _log_access(request, status, seconds)
+        audit.keep(request, status, response)
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -27,5 +27,7 @@ CLIENT = web.RequestKey("client", str)
 """The address that the request came from, proxies that are ours seen through."""
 QUERY = web.RequestKey("query", Input)
 """The parameters of the query, as the route's model has them."""
+FIELDS: web.RequestKey[dict[str, int]] = web.RequestKey("fields")
+"""Names of the fields that were sent, of those that there are, and their sizes in characters."""
 USER = web.RequestKey("user", User)
 """Whoever sent the request; only on routes that ask for credentials."""

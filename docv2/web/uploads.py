@@ -18,6 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from docv2.errors import BadRequest, InvalidValue
 from docv2.storage.base import Incoming
+from docv2.web.state import FIELDS
 
 FILE = "file"
 
@@ -68,6 +69,7 @@ class Upload:
             raise BadRequest("The multipart form ends before its closing boundary")
         if form.filename is None:
             raise BadRequest(f"The field {FILE} is missing")
+        self._request[FIELDS] = {name: len(value) for name, value in form.fields.items()}
         return form.filename, form.fields
 
     def _parser(self) -> MultipartParser:

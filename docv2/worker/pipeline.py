@@ -104,7 +104,7 @@ class Pipeline:
             await self._folders.remove(task.task_id)
 
     async def _fail(self, task: Task, error: TaskError) -> None:
-        said = f"{type(error).__name__}, told to its owner" if error.quotes else error.message
+        said = f"{type(error).__name__}, told to its owner" if error.quotes else error.for_log
         log.warning("Failed: task %s: %s: %s", task.task_id, error.error_type, said)
         with suppress(ClaimLost):
             await self._store.fail(task.claim, error.message, error.error_type)
@@ -116,7 +116,7 @@ class Pipeline:
         if after.error is not None:
             await self._fail(task, after.error)
             return
-        log.warning("task %s waits for its model endpoint: %s", task.task_id, error)
+        log.warning("task %s waits for its model endpoint: %s", task.task_id, error.for_log)
         with suppress(ClaimLost):
             await self._store.release(task.claim, not_before=after.not_before, upstream_failed=after.counts)
 

@@ -21,6 +21,7 @@ from docv2.events import Changes
 from docv2.extract.base import READERS
 from docv2.intake import Intake
 from docv2.llm.catalog import Catalog, endpoints_of
+from docv2.llm.client import Endpoint
 from docv2.llm.forms import FormCheck
 from docv2.llm.health import EndpointHealth
 from docv2.llm.learned import Learned
@@ -99,8 +100,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await sandbox.start()
         stack.push_async_callback(sandbox.close)
 
-        urls, keys = settings.openai_base_urls, [key.get_secret_value() for key in settings.openai_keys]
-        embedded = not urls
+        learned = Learned(store)
+        embedded = not settings.openai_base_urls
         if embedded and not settings.allow_embedded_reader:
             raise StartError(
                 "OPENAI_API_BASE_URLS: no model endpoint is configured; set it, or DOCV2_ALLOW_EMBEDDED_READER=true to "
@@ -110,11 +111,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             from docv2.llm.embedded.server import EmbeddedReader  # only where it is used
 
             reader = await stack.enter_async_context(EmbeddedReader(sandbox, settings.data_dir / "reader"))
-            urls, keys = (reader.base_url,), [reader.key]
+            # Named, since its address is another at each start, and what is known of an endpoint is kept by name.
+            endpoints = [Endpoint(reader.base_url, reader.key, name="embedded reader", learned=learned)]
             log.warning("no model endpoint is configured: the embedded reader answers (set OPENAI_API_BASE_URLS)")
+        else:
+            keys = [key.get_secret_value() for key in settings.openai_keys]
+            endpoints = endpoints_of(settings.openai_base_urls, keys, learned)
         sessions = Sessions(store, await load_secret(settings.data_dir, settings.secret_key.get_secret_value()))
-        learned = Learned(store)
-        endpoints = endpoints_of(urls, keys, learned)
         for endpoint in endpoints:
             await stack.enter_async_context(endpoint)
         catalog = Catalog(endpoints, store, learned, preferred=lambda: runtime.current.admin_model)

@@ -50,6 +50,9 @@ async def test_backups_under_load_are_whole_and_lose_no_accepted_task(
     server: Server, endpoint: ScriptedEndpoint, tmp_path: Path
 ) -> None:
     endpoint.otherwise = answer(lambda call: f"read {call.text.count('word')}")
+    server.settings["API_V2_ADMIN_CONFIG"] = (
+        '{"rate_limits": {"per_minute": 100000, "per_hour": 100000, "per_day": 100000}}'
+    )
     server.settings["API_V2_MAX_CONCURRENT"] = "4"
     await server.start()
     accepted: list[str] = []

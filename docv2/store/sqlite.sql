@@ -388,8 +388,10 @@ RETURNING *
 UPDATE sqlite_sequence SET seq = max(seq, :place) WHERE name = 'tasks'
 
 -- name: submission
--- When the latest document but so many was accepted: with it in the window, another one would be too many.
-SELECT submitted_at FROM submissions WHERE user_id = :user_id ORDER BY submitted_at DESC LIMIT 1 OFFSET :newer
+-- When the latest document but so many was accepted: with it in the window, another one would be too many. Found by its
+-- number, as counting up to it took 0.3 ms of 10,000.
+SELECT submitted_at FROM submissions
+WHERE user_id = :user_id AND number = (SELECT max(number) FROM submissions WHERE user_id = :user_id) - :newer
 
 -- name: submitted
 -- A part of one index.
@@ -397,11 +399,18 @@ SELECT count(*), coalesce(min(submitted_at), 0) FROM submissions WHERE user_id =
 
 -- name: add_submission
 -- In the transaction of its enqueue.
-INSERT INTO submissions (user_id, submitted_at) VALUES (:user_id, :now)
+INSERT INTO submissions (user_id, number, submitted_at)
+SELECT :user_id, coalesce(max(number), 0) + 1, :now FROM submissions WHERE user_id = :user_id
 
 -- name: forget_submissions
--- With each new one those go that no window holds, so that a user never has more than a day's.
-DELETE FROM submissions WHERE user_id = :user_id AND submitted_at <= :until
+-- With each new one those go that no window holds, so that a user never has more than a day's. All up to a number, so
+-- that those that stay follow one another even where the clock jumped.
+DELETE FROM submissions
+WHERE user_id = :user_id
+    AND number <= (
+        SELECT max(number) FROM submissions INDEXED BY submissions_of_user
+        WHERE user_id = :user_id AND submitted_at <= :until
+    )
 
 -- name: waiting_of
 -- Counts no further than asked for.

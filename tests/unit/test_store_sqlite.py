@@ -215,6 +215,20 @@ def test_a_rank_and_the_work_ahead_cost_a_block_not_the_queue(schema: sqlite3.Co
     assert steps(schema, "depth") < 300
 
 
+def test_limits_cost_the_same_however_much_a_window_holds(schema: sqlite3.Connection) -> None:
+    def cost() -> int:
+        return sum(
+            steps(schema, name, newer=10, until=0.0) for name in ("submission", "add_submission", "forget_submissions")
+        )
+
+    for moment in range(20):
+        schema.execute(QUERIES["add_submission"], {**PARAMETERS, "now": moment + 1.0})
+    few = cost()
+    for moment in range(3000):
+        schema.execute(QUERIES["add_submission"], {**PARAMETERS, "now": moment + 100.0})
+    assert cost() < few + 10
+
+
 # -- the schema's own guards ------------------------------------------------------------------------------------------
 NOT_RUNNING = "owner = NULL, claimed_at = NULL"
 STATUS_VALUES = {

@@ -22,8 +22,11 @@ DOCV2 = (str(Path(sys.executable).with_name("docv2")), "serve")
 """The installed command of the interpreter that runs the benchmark."""
 PROBED = (sys.executable, "-m", "benchmarks.probe", "serve")
 
-HOLD = {"DOCV2_MEMORY_WARNING": "0.1", "DOCV2_MEMORY_HOLD": "0.1", "DOCV2_MEMORY_CRITICAL": "100"}
-"""Settings with which documents are taken and none is started: no machine has so much memory free."""
+NO_LIMITS = {
+    "rate_limits": dict.fromkeys(("per_minute", "per_hour", "per_day"), 1_000_000),
+    "queue_limits": dict.fromkeys(("per_user", "total"), 1_000_000),
+}
+"""All that is sent here comes from one user within a minute."""
 
 
 @contextmanager
@@ -59,14 +62,17 @@ def bare(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def serving(data_dir: Path, command: Sequence[str] = DOCV2, **settings: str) -> Iterator[Server]:
-    """A server over a data folder, with a model endpoint that answers at once."""
+def serving(
+    data_dir: Path, command: Sequence[str] = DOCV2, *, paused: bool = False, **settings: str
+) -> Iterator[Server]:
+    """A server over a data folder, with a model endpoint that answers at once. A paused one takes tasks, starts none."""
     with program((sys.executable, "-m", "benchmarks.endpoint")) as (_, endpoint):
         environment = {
             "OPENAI_API_BASE_URLS": endpoint,
             "DOCV2_DATA_DIR": str(data_dir),
             "DOCV2_PORT": "0",
             "DOCV2_DRAIN_SECONDS": "0",
+            "API_V2_ADMIN_CONFIG": json.dumps({**NO_LIMITS, "paused": paused}),
             **settings,
         }
         began = time.perf_counter()

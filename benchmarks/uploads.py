@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.load import FORM_TYPE, Burst, burst, call, form, raw
-from benchmarks.processes import HOLD, bare, memory, serving
+from benchmarks.processes import bare, memory, serving
 from benchmarks.samples import scan, written
 
 TURNS = 5
@@ -20,7 +20,7 @@ def measure(folder: Path, scratch: Path) -> dict[str, float]:
     """Beside a bare handler: one large upload at a time, then small ones from many clients."""
     large = scan(folder, 77)
     small = form("letter.pdf", written(1))
-    with bare(scratch) as yardstick, serving(scratch / "data", **HOLD) as server:
+    with bare(scratch) as yardstick, serving(scratch / "data", paused=True) as server:
         pairs = []
         for _ in range(TURNS + 1):
             theirs = seconds(yardstick, "/raw", "", large, "application/pdf")
@@ -43,7 +43,7 @@ def measure(folder: Path, scratch: Path) -> dict[str, float]:
 def measure_waiting(folder: Path, scratch: Path) -> dict[str, float]:
     """What eight large documents add to the memory after one, while all of them wait."""
     large = scan(folder, 70)
-    with serving(scratch / "data", **HOLD) as server:
+    with serving(scratch / "data", paused=True) as server:
         server.submit("scan.pdf", large)
         before = memory(server.pid)
         for _ in range(WAITING):

@@ -65,7 +65,7 @@ def bare(folder: Path) -> Iterator[str]:
 def serving(
     data_dir: Path, command: Sequence[str] = DOCV2, *, paused: bool = False, **settings: str
 ) -> Iterator[Server]:
-    """A server over a data folder, with a model endpoint that answers at once. A paused one takes tasks, starts none."""
+    """A server over a folder, with a model endpoint that answers at once. Paused, it takes tasks and starts none."""
     with program((sys.executable, "-m", "benchmarks.endpoint")) as (_, endpoint):
         environment = {
             "OPENAI_API_BASE_URLS": endpoint,

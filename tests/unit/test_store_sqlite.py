@@ -154,18 +154,21 @@ PARAMETERS = {
     "owner": "server-1", "blocked_models": "[]", "now": 2e9, "task_id": "task-5", "place": 4000, "before": 4000,
     "ended_before": 1.0, "bite": 10, "attempt": 1, "result": "{}", "sha256": "0", "crash_limit": 3, "error": "e",
     "error_type": "t", "stage": "asking", "progress": 1.0,
-    "user_id": "user-1", "key": "k", "limit": 10, "status": None,
+    "user_id": "user-1", "key": "k", "newer": 4, "since": 1.0, "until": 1.0, "most": 5, "limit": 10, "status": None,
 }  # fmt: skip
 
 
 HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
 HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
+HOT += ["submission", "submitted", "forget_submissions", "waiting_of", "configuration_version", "retry", "user"]
 
 
 @pytest.mark.parametrize("name", [*HOT, "give_up", "requeue"])
 def test_no_hot_statement_scans_a_table(schema: sqlite3.Connection, name: str) -> None:
     for _, _, _, step in schema.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", PARAMETERS).fetchall():
-        if step.startswith("SCAN") and any(table in step for table in ("tasks", "users", "api_keys", "pages", "parts")):
+        if step.startswith("SCAN") and any(
+            table in step for table in ("tasks", "users", "api_keys", "pages", "parts", "submissions")
+        ):
             assert "tasks_running" in step, step  # as long as what runs
 
 

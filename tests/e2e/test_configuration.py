@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests import documents
 from tests.e2e.server import Server
 from tests.endpoint import ScriptedEndpoint, answer
 
@@ -63,3 +64,27 @@ async def test_the_pool_grows_and_shrinks_under_load_and_every_task_is_answered_
     assert [task_id for (task_id,) in ends] == task_ids
     # A kill repeats at most the calls that were under way then: the two.
     assert len(endpoint.calls) <= TASKS + 2
+
+
+async def test_the_template_the_pictures_and_the_files_are_as_configured(
+    server: Server, endpoint: ScriptedEndpoint
+) -> None:
+    await server.start()
+    await change(
+        server,
+        default_prompt_template="Be brief. {prompt}",
+        enable_vision=False,
+        memory_management={"cleanup_after_processing": False, "monitor_usage": False},
+    )
+    task_id = await server.submit(b"some text", prompt="What of {0} and {prompt}?")
+    await server.finished(task_id)
+    assert "Be brief. What of {0} and {prompt}?" in endpoint.calls[0].text
+    await server.restart()
+    assert (server.data_dir / "files" / "documents" / task_id).exists()
+    _, health = await server.request("GET", "/api/v2/health")
+    assert any("monitor_usage is off" in reason for reason in health["reasons"])
+
+    picture = await server.submit(documents.encoded(documents.page_picture("a scan")), "scan.png")
+    body = await server.finished(picture)
+    assert (body["status"], "configured to send no pictures" in body["error"]) == ("failed", True)
+    assert len(endpoint.calls) == 1

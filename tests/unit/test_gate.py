@@ -133,3 +133,13 @@ async def test_a_sudden_fall_leaves_every_level_at_once() -> None:
 def test_the_pool_is_sized_by_memory(gigabytes: float, tasks: int) -> None:
     """Both tables of the documentation; a machine's memory is a little less than its name, so it is rounded up."""
     assert automatic_concurrency(int(gigabytes * 1024**3)) == tasks
+
+
+def test_thresholds_change_at_once_and_an_unwatched_memory_holds_nothing_back() -> None:
+    gate = Gate(warning=85, hold=90, critical=95, read=lambda: Memory(80 * MIB, 100 * MIB))
+    assert gate.level is Level.NORMAL
+    gate.set_thresholds(warning=60, hold=70, critical=80)
+    assert (gate.level, gate.allowed(4)) == (Level.CRITICAL, 0)
+    gate.set_thresholds(warning=60, hold=70, critical=80, watched=False)
+    assert (gate.level, gate.allowed(4)) == (Level.NORMAL, 4)
+    assert gate.memory.used_percent == 80

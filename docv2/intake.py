@@ -88,7 +88,7 @@ class Question(Input):
     ] = Field(
         description="5 to 4000 characters of text",
         # The same as a pattern, for those who only read the schema.
-        json_schema_extra={"pattern": r"^[^\x00]*\S[^\x00]{3,}\S[^\x00]*$"},
+        json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]{3,}[^\s\x00][^\x00]*$"},
     )
     model: str | None = Field(None, description="the id of a listed model")
     temperature: Annotated[float, Field(ge=0, le=2), PLAIN_NUMBER] | None = Field(

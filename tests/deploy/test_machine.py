@@ -25,6 +25,7 @@ ADDRESS = "192.0.2.1"
 """The machine's own on what stands for a network."""
 OUTSIDE = "198.51.100.1"
 """Where clients on that network are."""
+DEPLOY = "/opt/docv2/current/source/deploy/docv2-deploy"
 
 
 @pytest.fixture(scope="module")
@@ -220,32 +221,52 @@ def test_without_a_model_endpoint_it_starts_only_if_told_to(server: Installed) -
     server.systemctl("start", "docv2")
 
 
-def test_an_upgrade_that_does_not_start_is_taken_back(server: Installed, tmp_path: Path) -> None:
-    before, backups = version(server), server.files("/var/backups/docv2/*")
-    source = copy_of_source(tmp_path / "source", "98.0")
-    (source / "docv2/bootstrap.py").write_text("raise SystemExit(1)\n")
-    failed = server.deploy("install", source=source, check=False)
-    assert failed.returncode == 1
-    assert "is in use again" in failed.stderr
+def test_a_release_that_does_not_start_is_taken_back(server: Installed) -> None:
+    before, broken = version(server), "/opt/docv2/releases/broken"
+    server.run("sh", "-c", f"mkdir -p {broken}/bin && cp -r /opt/docv2/current/source {broken}/")
+    server.run("sh", "-c", f"printf '#!/bin/sh\nexit 1\n' >{broken}/bin/docv2 && chmod +x {broken}/bin/docv2")
+    server.run("ln", "-sfn", broken, "/opt/docv2/previous")
+    refused = server.run(DEPLOY, "rollback", check=False)
+    assert refused.returncode == 1
+    assert "is in use again" in refused.stderr
     assert version(server) == before
-    assert len(server.files("/var/backups/docv2/*")) == len(backups) + 1, "a backup was taken first"
 
 
-def test_an_upgrade_can_be_taken_back(server: Installed, tmp_path: Path) -> None:
+def test_an_upgrade_that_changed_the_database_is_taken_back_with_the_backup_before_it(
+    server: Installed, tmp_path: Path
+) -> None:
     before, task_id = version(server), server.submit("kept.txt", b"The rent is 700 euro.")
-    server.deploy("install", source=copy_of_source(tmp_path / "source", "99.0"))
+    server.finished(task_id)
+    source = copy_of_source(tmp_path / "source", "99.0")
+    last = max(path.name for path in (source / "migrations/sqlite").glob("*.sql"))
+    (source / f"migrations/sqlite/{int(last[:4]) + 1:04}_more.sql").write_text(
+        "CREATE TABLE more (n INTEGER) STRICT;\n"
+    )
+    backups = server.files("/var/backups/docv2/*")
+    server.deploy("install", source=source)
     assert version(server) == "99.0"
+    [backup] = set(server.files("/var/backups/docv2/*")) - set(backups)
     assert server.finished(task_id)["status"] == "completed"
     assert len(server.files("/opt/docv2/releases/*")) == 2, "older ones go"
-    server.run("/opt/docv2/current/source/deploy/docv2-deploy", "rollback")
+    refused = server.run(DEPLOY, "rollback", check=False)
+    assert refused.returncode == 1
+    assert "is in use again" in refused.stderr
+    assert version(server) == "99.0", "the release before cannot read what this one wrote"
+    server.systemctl("stop", "docv2")
+    server.run("mv", "/var/lib/docv2", "/var/lib/docv2.newer")
+    server.run(DEPLOY, "rollback")
+    server.run("install", "-d", "-m", "700", "-o", "docv2", "-g", "docv2", "/var/lib/docv2")
+    server.run("docv2", "restore", backup)
+    server.systemctl("start", "docv2")
     assert version(server) == before
     assert server.finished(task_id)["status"] == "completed"
+    server.run("rm", "-r", "/var/lib/docv2.newer")
 
 
 def test_removed_and_installed_again_it_has_its_data(server: Installed) -> None:
     task_id = server.submit("kept.txt", b"The rent is 700 euro.")
     server.finished(task_id)
-    server.run("/opt/docv2/current/source/deploy/docv2-deploy", "remove")
+    server.run(DEPLOY, "remove")
     assert server.shown("LoadState") == "not-found"
     assert not server.files("/opt/docv2 /usr/local/bin/docv2 /etc/systemd/system/docv2* /etc/logrotate.d/docv2")
     server.deploy("install")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from PIL import Image, ImageChops, ImageOps
+from PIL.GifImagePlugin import GifImageFile
 
 from docv2.documents import Detail
 from docv2.errors import DocumentError
@@ -34,7 +36,7 @@ def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator
         yield unread_page(1, TEXT_ALONE), 1
         return
     with path.open("rb") as file, open_picture(file) as picture:
-        frames = getattr(picture, "n_frames", 1) if picture.format == "GIF" else 1
+        frames = _frames(picture) if isinstance(picture, GifImageFile) else 1
         if frames == 1:
             if first_page == 1:
                 yield picture_page(folder, 1, upright(picture), "The document is a picture."), 1
@@ -66,6 +68,22 @@ def open_picture(file: IO[bytes], formats: tuple[str, ...] = FORMATS) -> Image.I
         raise
     except Exception as error:  # Broken files lead Pillow into any exception there is.
         raise DocumentError("The picture is damaged.") from error
+
+
+def _frames(picture: GifImageFile) -> int:
+    """How many frames an animation has; of one that is cut short, those before the cut."""
+    whole = 1
+    try:
+        return picture.n_frames
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - as above; counted one by one, the last before the damage is found
+        with suppress(Exception):
+            while True:
+                picture.seek(whole)
+                whole += 1
+        picture.seek(0)
+        return whole
 
 
 def upright(picture: Image.Image, frame: int = 0) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,13 @@ def test_a_long_animation_gives_some_of_its_frames(tmp_path: Path) -> None:
 def test_an_animation_that_is_cut_short_gives_what_is_there(tmp_path: Path) -> None:
     data = documents.animated_gif([documents.noisy_picture((80, 80)) for _ in range(6)])
     assert 1 <= len(read(data[: len(data) // 2], tmp_path, "GIF")) < 6
+
+
+def test_an_animation_may_be_cut_anywhere(tmp_path: Path) -> None:
+    data = documents.animated_gif([Image.effect_noise((8, 8), 90).convert("1") for _ in range(3)])
+    for length in range(14, len(data)):
+        with suppress(DocumentError):
+            read(data[:length], tmp_path, "GIF")
 
 
 def test_an_animation_that_grows_beyond_all_bounds_gives_what_came_before(tmp_path: Path) -> None:

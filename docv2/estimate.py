@@ -1,15 +1,16 @@
 """How long a task will take and wait, from what earlier ones took.
 
-Three things are measured, each as fading sums over pairs (docv2.tasks.Sums), from which a line is fitted by least
-squares: `bytes` of a document by its pages, for each media type; seconds of `reading` by pages, for each media type;
-seconds of `asking` by pages, for each model. A line has a part that every document takes and one that every page adds.
+Three things are measured, each as fading sums over pairs (docv2.tasks.Sums): `bytes` of a document by its pages, for
+each media type; seconds of `reading` by pages, for each media type; seconds of `asking` by pages, for each media type
+and model. Through the seconds a line is laid by least squares: a part that every document takes, one for every page.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from docv2.documents import MediaType
 from docv2.store.base import Store
@@ -55,6 +56,16 @@ def fit(sums: Sums) -> Line:
     return Line(each, slope) if each >= 0 else Line(0.0, sums.xy / sums.xx)
 
 
+def _joint(several: Iterable[Sums]) -> Sums:
+    """Sums over all of them."""
+    return Sums(*map(sum, zip(*map(astuple, several), strict=True)))
+
+
+def asked(model: str, media_type: str) -> str:
+    """The name under which `asking` is measured."""
+    return f"{media_type} {model}"
+
+
 class Estimator:
     """Seconds ahead of a task and of its own, from measured rates."""
 
@@ -89,9 +100,17 @@ class Estimator:
         return self._rates[1]
 
     async def _wait(self, rates: _Rates, place: int | None) -> float:
-        ahead = sum(rates.group(group) for group in await self._store.backlog(place))
-        left = sum(rates.left(running) for running in self._running())
-        return (ahead + left) / max(1, self._slots())
+        """Seconds until all ahead has been taken up and a slot is free once more."""
+        slots = max(1, self._slots())
+        left = sorted(rates.left(running) for running in self._running())
+        groups = await self._store.backlog(place)
+        tasks = len(left) + sum(group.tasks for group in groups)
+        if tasks < slots:
+            return 0.0
+        work = sum(left) + sum(map(rates.group, groups))
+        # When the next slot comes free the other ones are busy yet, each with half a task on average.
+        under_way = (slots - 1) / 2 * work / tasks
+        return max(left[0] if len(left) >= slots else 0.0, (work - under_way) / slots)
 
 
 class _Rates:
@@ -101,8 +120,11 @@ class _Rates:
         self._asking = {name: fit(sums) for name, sums in asking.items()}
         self._reading = {name: fit(sums) for name, sums in reading.items()}
         self._sizes = {name: sums.y / sums.x for name, sums in sizes.items() if sums.x > 0}
-        usual = [sum(getattr(sums, name) for sums in asking.values()) for name in ("weight", "x", "y", "xx", "xy")]
-        self._usual = fit(Sums(*usual)) if asking else Line(0.0, FIRST_SECONDS_PER_PAGE)
+        models: dict[str, list[Sums]] = defaultdict(list)
+        for name, sums in asking.items():
+            models[name.partition(" ")[2]].append(sums)
+        self._models = {model: fit(_joint(found)) for model, found in models.items()}
+        self._usual = fit(_joint(asking.values())) if asking else Line(0.0, FIRST_SECONDS_PER_PAGE)
 
     @classmethod
     async def load(cls, store: Store) -> _Rates:
@@ -116,7 +138,8 @@ class _Rates:
     def work(self, model: str, media_type: str, pages: float, documents: int = 1) -> float:
         """Seconds of work in so many pages."""
         reading = self._reading.get(media_type, Line(0.0, 0.0))
-        return reading.at(pages, documents) + self._asking.get(model, self._usual).at(pages, documents)
+        asking = self._asking.get(asked(model, media_type)) or self._models.get(model, self._usual)
+        return reading.at(pages, documents) + asking.at(pages, documents)
 
     def group(self, group: Backlog) -> float:
         """Seconds of work in a group of waiting tasks."""

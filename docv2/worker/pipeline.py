@@ -23,6 +23,7 @@ from docv2.errors import (
     Unavailable,
     UpstreamUnavailable,
 )
+from docv2.estimate import asked
 from docv2.events import Changes
 from docv2.extract.base import is_whole, read
 from docv2.llm.catalog import Catalog, route
@@ -199,7 +200,7 @@ class Pipeline:
                     raise
                 model = better
         if not kept:
-            await self._store.measure("asking", model.id, len(pages), time.monotonic() - began)
+            await self._store.measure("asking", asked(model.id, task.media_type), len(pages), time.monotonic() - began)
         return result
 
 

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from docv2 import quote
+from docv2.estimate import asked
 from docv2.extract.base import read
 from docv2.llm import plan
 from tests.documents import docx, encoded, encrypted_pdf, mixed_pdf, page_picture, text_pdf
@@ -108,7 +109,7 @@ async def test_a_quote_makes_no_use_of_an_idempotency_key(site: Site) -> None:
 
 
 async def test_the_wait_is_that_of_the_tail_of_the_queue(site: Site) -> None:
-    await site.store.measure("asking", "sees", 1, 10)
+    await site.store.measure("asking", asked("sees", "text/plain"), 1, 10)
     empty = await quoted(site, b"text", "note.txt")
     for _ in range(6):
         await site.accepted(model="sees")

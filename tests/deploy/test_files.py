@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from docv2 import settings
+from docv2.config import automatic_concurrency
 from docv2.intake import MAX_WAIT
 from docv2.settings import Settings
 from docv2.web import server, uploads
@@ -77,6 +78,12 @@ def test_the_service_may_open_what_its_connections_and_files_need() -> None:
 def test_the_kernel_holds_memory_back_no_sooner_than_the_gate() -> None:
     assert int(SERVICE.one("MemoryHigh").rstrip("%")) >= DEFAULTS.memory_critical
     assert not SERVICE.all("MemoryMax"), "the size of the pool would follow it, against the table in the documents"
+
+
+def test_the_sizing_table_is_what_the_pool_is_sized_by() -> None:
+    rows = re.findall(r"^\| (\d+) GB \| (\d+) \|", text("docs/deployment.md"), re.MULTILINE)
+    assert len(rows) == 6
+    assert [(ram, str(automatic_concurrency(int(ram) * 1024**3))) for ram, _ in rows] == rows
 
 
 # -- times ------------------------------------------------------------------------------------------------------------

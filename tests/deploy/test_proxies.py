@@ -56,6 +56,7 @@ async def behind(
         DOCV2_LOG_FORMAT="json",
         OPEN_WEBUI_LOG_LEVEL="DEBUG",
         DOCV2_DRAIN_SECONDS="0.3",
+        API_V2_ADMIN_CONFIG='{"rate_limits": {"per_minute": 100000, "per_hour": 100000, "per_day": 100000}}',
     )
     async with server.place(kind, folder / "proxy", site=site, changes=changes).running():
         await server.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from docv2.documents import PageRecord, PageSource
@@ -116,6 +117,7 @@ class MemoryUsage:
     total_mb: int
 
 
+@lru_cache(maxsize=1)  # every poll tells it, and it is the same reading for half a second
 def memory_usage(memory: Memory) -> MemoryUsage:
     """A reading of the gate for clients."""
     return MemoryUsage(memory.used_percent, memory.available_mb, memory.total_mb)

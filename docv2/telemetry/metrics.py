@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import lru_cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -172,8 +173,15 @@ def upstream_failed(endpoint: str, *, down: bool) -> None:
 
 def request_answered(method: str, route: str, status: int, seconds: float) -> None:
     """A request was answered; `route` as in the table of routes, "" for an address that we do not have."""
-    REQUESTS.labels(method if method in METHODS else "other", route or "unknown", str(status)).inc()
-    REQUEST_SECONDS.labels(route or "unknown").observe(seconds)
+    requests, request_seconds = _requests(method if method in METHODS else "other", route or "unknown", str(status))
+    requests.inc()
+    request_seconds.observe(seconds)
+
+
+@lru_cache(maxsize=1024)
+def _requests(method: str, route: str, status: str) -> tuple[Counter, Histogram]:
+    """The two metrics of such requests. Kept, since looking them up by their labels takes longer than counting."""
+    return REQUESTS.labels(method, route, status), REQUEST_SECONDS.labels(route)
 
 
 def exposition() -> bytes:

@@ -162,8 +162,7 @@ class Endpoint:
         return found
 
     async def _attempt(self, payload: dict[str, Any], task_id: str, on_progress: Callable[[int], None] | None) -> Reply:
-        # Encoding megabytes of pictures takes tens of milliseconds: not on the loop.
-        content = await asyncio.to_thread(lambda: json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace"))
+        content = await asyncio.to_thread(_encoded, payload)
         # `object` keeps the SDK from building its models of each chunk: they validate nothing and take 68 µs, not 2.
         stream = await self._opened().post(
             "/chat/completions",
@@ -276,6 +275,14 @@ async def _bound(response: httpx2.Response) -> None:
         raise ValueError("compressed, although it was asked not to be")  # a few kB may unpack to gigabytes
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     response.stream = _Bounded(response.stream)
+
+
+def _encoded(payload: dict[str, Any]) -> bytes:
+    """JSON; not on the loop, as megabytes of pictures take tens of milliseconds.
+
+    Value by value: `dumps` keeps the interpreter, and with it the event loop, from anything else until all is done.
+    """
+    return "".join(json.JSONEncoder(ensure_ascii=False).iterencode(payload)).encode("utf-8", "replace")
 
 
 def _payload(

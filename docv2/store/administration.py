@@ -52,10 +52,8 @@ class Administration(ABC):
     async def submitted(self, user_id: str, limits: Limits) -> list[tuple[int, float]]:
         """For each window how many documents were accepted in it, and when the oldest of them was."""
         now = time.time()
-        return [
-            tuple((await self._read("submitted", user_id=user_id, since=now - seconds))[0])
-            for seconds, _ in limits.windows
-        ]
+        since = [now - seconds for seconds, _ in limits.windows]
+        return [(number, oldest) for number, oldest in await self._read("submitted", user_id=user_id, since=since)]
 
     # -- tasks of everyone --------------------------------------------------------------------------------------------
     async def all_tasks(
@@ -121,18 +119,19 @@ def keep_within(limits: Limits, user_id: str, now: float, connection: sqlite3.Co
 def _limits(limits: Limits, user_id: str, now: float) -> Iterator[tuple[str, Values, Callable[[Rows], None]]]:
     """What to look at, and what raises RateLimited by what is seen there."""
 
-    def refuse_window(seconds: float, most: int, rows: Rows) -> None:
-        if rows and rows[0][0] > now - seconds:
-            raise RateLimited(
-                f"At most {most} documents are taken in {_span(seconds)}", retry_after=rows[0][0] + seconds - now
-            )
+    def refuse_windows(rows: Rows) -> None:
+        for (seconds, most), (latest,) in zip(limits.windows, rows, strict=True):
+            if latest is not None and latest > now - seconds:
+                raise RateLimited(
+                    f"At most {most} documents are taken in {_span(seconds)}", retry_after=latest + seconds - now
+                )
 
     def refuse_waiting(most: int, whose: str, rows: Rows) -> None:
         if rows[0][0] >= most:
             raise RateLimited(f"At most {most} tasks {whose} may wait", retry_after=WAITING_RETRY_SECONDS)
 
-    for seconds, most in limits.windows:
-        yield "submission", {"user_id": user_id, "newer": most - 1}, partial(refuse_window, seconds, most)
+    newer = [most - 1 for _, most in limits.windows]
+    yield "latest_submissions", {"user_id": user_id, "newer": newer}, refuse_windows
     yield (
         "waiting_of",
         {"user_id": user_id, "most": limits.waiting_of_user},

@@ -387,15 +387,26 @@ RETURNING *
 -- AUTOINCREMENT learns of places from insertions alone.
 UPDATE sqlite_sequence SET seq = max(seq, :place) WHERE name = 'tasks'
 
--- name: submission
--- When the latest document but so many was accepted: with it in the window, another one would be too many. Found by its
--- number, as counting up to it took 0.3 ms of 10,000.
-SELECT submitted_at FROM submissions
-WHERE user_id = :user_id AND number = (SELECT max(number) FROM submissions WHERE user_id = :user_id) - :newer
+-- name: latest_submissions
+-- When the latest document but so many was accepted, for each of some numbers: with it in the window, another one would be
+-- too many. Found by its number, as counting up to it took 0.3 ms of 10,000.
+SELECT submissions.submitted_at
+FROM json_each(:newer) AS newer
+LEFT JOIN submissions ON submissions.user_id = :user_id
+    AND submissions.number = (SELECT max(number) FROM submissions WHERE user_id = :user_id) - newer.value
+ORDER BY newer.key
 
 -- name: submitted
--- A part of one index.
-SELECT count(*), coalesce(min(submitted_at), 0) FROM submissions WHERE user_id = :user_id AND submitted_at > :since
+-- How many since each of some moments, and when the first of them was. Their numbers follow one another.
+SELECT
+    coalesce((SELECT max(number) FROM submissions WHERE user_id = :user_id) - earliest.number + 1, 0),
+    coalesce(earliest.submitted_at, 0)
+FROM json_each(:since) AS since
+LEFT JOIN submissions AS earliest ON earliest.user_id = :user_id AND earliest.number = (
+    SELECT number FROM submissions INDEXED BY submissions_of_user
+    WHERE user_id = :user_id AND submitted_at > since.value ORDER BY submitted_at LIMIT 1
+)
+ORDER BY since.key
 
 -- name: add_submission
 -- In the transaction of its enqueue.

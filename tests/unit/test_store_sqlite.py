@@ -154,13 +154,14 @@ PARAMETERS = {
     "owner": "server-1", "blocked_models": "[]", "now": 2e9, "task_id": "task-5", "place": 4000, "before": 4000,
     "ended_before": 1.0, "bite": 10, "attempt": 1, "result": "{}", "sha256": "0", "crash_limit": 3, "error": "e",
     "error_type": "t", "stage": "asking", "progress": 1.0,
-    "user_id": "user-1", "key": "k", "newer": 4, "since": 1.0, "until": 1.0, "most": 5, "limit": 10, "status": None,
+    "user_id": "user-1", "key": "k", "newer": "[0]", "since": "[1.0]", "until": 1.0, "most": 5, "limit": 10,
+    "status": None,
 }  # fmt: skip
 
 
 HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
 HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
-HOT += ["submission", "submitted", "forget_submissions", "waiting_of", "configuration_version", "retry", "user"]
+HOT += ["latest_submissions", "submitted", "forget_submissions", "waiting_of", "configuration_version", "retry", "user"]
 
 
 @pytest.mark.parametrize("name", [*HOT, "give_up", "requeue"])
@@ -221,7 +222,8 @@ def test_a_rank_and_the_work_ahead_cost_a_block_not_the_queue(schema: sqlite3.Co
 def test_limits_cost_the_same_however_much_a_window_holds(schema: sqlite3.Connection) -> None:
     def cost() -> int:
         return sum(
-            steps(schema, name, newer=10, until=0.0) for name in ("submission", "add_submission", "forget_submissions")
+            steps(schema, name, newer="[9, 99]", until=0.0, since="[5.0, 50.0]")
+            for name in ("latest_submissions", "submitted", "add_submission", "forget_submissions")
         )
 
     for moment in range(20):

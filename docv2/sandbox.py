@@ -32,6 +32,15 @@ Job = Callable[..., Iterator[Any]]
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "TZ")
 """The only variables of the server's environment that children have. None holds a secret."""
 
+SETTLED = {
+    "PYTHONUTF8": "1",
+    "OMP_THREAD_LIMIT": "1",
+    # glibc raises this with each large block that is freed, up to 32 MiB; page pictures then come from the heap, which
+    # never shrinks: 1,000 scanned pages took 190 MiB, and 85 with it settled, in four fifths of the time.
+    "MALLOC_MMAP_THRESHOLD_": "262144",
+}
+"""And these beside them."""
+
 START_SECONDS = 60.0
 """Longest wait for the fork server to load its modules: half a second on an idle machine."""
 
@@ -357,7 +366,7 @@ def _environment() -> dict[str, str]:
     here = str(Path(__file__).parent.parent)
     paths = os.pathsep.join([here, *(entry for entry in sys.path if Path(entry).is_absolute())])
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {**kept, "PYTHONPATH": paths, "PYTHONUTF8": "1", "OMP_THREAD_LIMIT": "1"}
+    return {**kept, **SETTLED, "PYTHONPATH": paths}
 
 
 def _scrap() -> tuple[int, int]:

@@ -262,7 +262,7 @@ class Intake:
             file.keep()
             log.info("task accepted", extra={"task_id": task.task_id, "user_id": task.user_id, "bytes": task.size})
             self._pool.wake()
-        return await self._accepted(task, free)
+        return await self._accepted(task, free, seconds=None if wait is None or work is None else wait + work)
 
     async def _expected(self, new: NewTask) -> tuple[float | None, float | None]:
         """Seconds that a task will wait and take, to be held against the truth once it is known."""
@@ -272,9 +272,11 @@ class Intake:
             log.warning("no estimate for task %s: %s", new.task_id, error)
             return None, None
 
-    async def _accepted(self, task: Task, free_slots: int) -> Accepted:
+    async def _accepted(self, task: Task, free_slots: int, *, seconds: float | None = None) -> Accepted:
+        """`seconds` until its end is expected, where that is known already."""
         try:
-            return accepted(task, await self._wait(task, free_slots) if task.status is TaskStatus.WAITING else None)
+            waits = task.status is TaskStatus.WAITING
+            return accepted(task, await self._wait(task, free_slots, seconds) if waits else None)
         except DocV2Error as error:
             # The task is accepted whatever else fails now; an error would make the client send it again.
             log.warning("cannot tell the position of task %s: %s", task.task_id, error)
@@ -310,9 +312,11 @@ class Intake:
             task, memory_usage(self._gate.memory), await self._wait(task, self._pool.free_slots()) if waits else None
         )
 
-    async def _wait(self, task: Task, free_slots: int) -> Wait:
+    async def _wait(self, task: Task, free_slots: int, seconds: float | None = None) -> Wait:
         stands = self._standing(task, await self._store.position(task.place), free_slots)
-        return Wait(stands.position, stands.reason, stands.has_slot, seconds=await self._estimate.seconds(task))
+        if seconds is None:
+            seconds = await self._estimate.seconds(task)
+        return Wait(stands.position, stands.reason, stands.has_slot, seconds)
 
     def _standing(self, task: Task, position: int, free_slots: int) -> Standing:
         reason = self._waiting_reason(task)

@@ -136,7 +136,9 @@ class Pool:
             self.wake()
 
     async def _seconds_to_next(self) -> float | None:
-        """Until a backed-off task or a blocked endpoint is due; None while nothing is."""
+        """Until a backed-off task or a blocked endpoint is due; None while nothing is, or could start then."""
+        if not self.free_slots():
+            return None  # whatever frees one wakes the pool
         moments = (await self._store.next_retry(), self._health.next_opening())
         due = min((moment for moment in moments if moment is not None), default=None)
         return None if due is None else max(0.0, due - time.time())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from docv2.store.sqlite import SQLiteStore
 
@@ -18,6 +20,23 @@ MAY_BLOCK = (
     ("docv2/storage/local.py", "__init__"),
     ("docv2/worker/folders.py", "__init__"),
 )
+
+TOGETHER = ("tests/deploy/test_machine.py",)
+"""Modules whose tests share something costly, and so a process. xdist 3.8's own mark says nothing to pytest 9.2."""
+
+
+class Scheduling(LoadGroupScheduling):
+    """Spreads tests over the processes, each module of TOGETHER as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module in TOGETHER else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Called by xdist where tests run in several processes."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-REQUIRED = "DOCV2_TEST_REQUIRE_PROGRAMS"
+REQUIRED = "REQUIRE_PROGRAMS"
 """Set to 1 where a missing program is an error, as in continuous integration."""
 
 

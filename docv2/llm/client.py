@@ -195,8 +195,9 @@ class Endpoint:
         elif isinstance(error, ContextExceeded):
             tokens = size.tokens + max_tokens
             stated = stated_context(complaint)
-            if stated and stated >= tokens and not size.pictures and await self.learned.denser(model):
-                return error  # it holds what it says, and the text makes more tokens than we thought
+            holds_it = stated and stated >= tokens and not size.pictures
+            if holds_it and await self.learned.denser(model, size.bytes_per_token):
+                return error  # the text makes more tokens than we thought
             await self.learned.keep(model, smaller(facts, complaint, tokens=tokens, pictures=size.pictures))
         return error
 

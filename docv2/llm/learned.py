@@ -200,11 +200,13 @@ class Learned:
         known, told = self.bytes_per_token(model), text_bytes / tokens * HEADROOM
         await self._believe(model, told if told < known else known + (told - known) / 5)
 
-    async def denser(self, model: str) -> bool:
-        """Believe in a quarter more tokens, as a text did not fit that should have; False where that cannot be."""
-        known = self.bytes_per_token(model)
-        await self._believe(model, known * 3 / 4)
-        return self.bytes_per_token(model) < known
+    async def denser(self, model: str, than: float) -> bool:
+        """Believe in a quarter more tokens than a text was taken for that did not fit; False where that cannot be.
+
+        `than` is what was believed when the text was sent: calls refused side by side teach one lesson.
+        """
+        await self._believe(model, min(self.bytes_per_token(model), than * 3 / 4))
+        return self.bytes_per_token(model) < than
 
     async def _believe(self, model: str, value: float) -> None:
         value = min(max(value, FEWEST_BYTES), MOST_BYTES)

@@ -19,7 +19,7 @@ from tests.deploy.proxy import HOST, ROOT, certificate
 from tests.documents import docx, encoded, page_picture, scanned_pdf, text_pdf
 from tests.programs import require
 
-pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 ADDRESS = "192.0.2.1"
 """The machine's own on what stands for a network."""

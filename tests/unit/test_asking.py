@@ -253,7 +253,7 @@ async def test_text_that_makes_more_tokens_than_was_thought_teaches_that_and_not
     task = await desk.task(long_document(60, 10), "list", max_tokens=500)
     result = await learning(desk, task)
     assert result.content.count("FACT") == 10
-    assert desk.learned.of("reader").context is None
+    assert desk.learned.of("reader").context in (None, model.context), "as it says itself, and no less"
     assert 1.0 <= desk.learned.bytes_per_token("reader") < 1.5
     refused = model.refused
     await desk.answer(long_document(60, 10), "list", max_tokens=500)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass
 
 from docv2.documents import MediaType
-from docv2.store.base import Store
+from docv2.store.base import BLOCK, Store
 from docv2.tasks import Backlog, Sums, Task, TaskStatus
 
 FIRST_SECONDS_PER_PAGE = 3.0
@@ -28,8 +28,9 @@ FIRST_BYTES_PER_PAGE: Mapping[str, float] = {
 """Used until a document of the type was read; a picture is one page whatever its size."""
 
 
-RATES_SECONDS = 1.0
-"""What was measured is read this often at most: every poll asks for it, and no single task moves it far."""
+FRESH_SECONDS = 1.0
+"""What was measured, and the work far ahead, is read this often at most: every poll asks for it, and no single task
+moves it far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,10 @@ class Estimator:
         self._running = running
         self._rates: tuple[float, _Rates] | None = None
         """With the time at which they were read."""
+        self._far: dict[int, tuple[int, float]] = {}
+        """Tasks before each of some blocks and the seconds of their work, read since then."""
+        self._tail = 0
+        """Where the last block begins that is known of."""
 
     async def wait_seconds(self, task: Task) -> float:
         """Seconds until a waiting task starts."""
@@ -95,22 +100,35 @@ class Estimator:
 
     async def _current(self) -> _Rates:
         now = time.monotonic()
-        if self._rates is None or now - self._rates[0] >= RATES_SECONDS:
+        if self._rates is None or now - self._rates[0] >= FRESH_SECONDS:
             self._rates = now, await _Rates.load(self._store)
+            self._far.clear()
         return self._rates[1]
 
     async def _wait(self, rates: _Rates, place: int | None) -> float:
         """Seconds until all ahead has been taken up and a slot is free once more."""
         slots = max(1, self._slots())
         left = sorted(rates.left(running) for running in self._running())
-        groups = await self._store.backlog(place)
-        tasks = len(left) + sum(group.tasks for group in groups)
+        tasks, work = await self._ahead(rates, place)
+        tasks, work = tasks + len(left), work + sum(left)
         if tasks < slots:
             return 0.0
-        work = sum(left) + sum(map(rates.group, groups))
         # When the next slot comes free the other ones are busy yet, each with half a task on average.
         under_way = (slots - 1) / 2 * work / tasks
         return max(left[0] if len(left) >= slots else 0.0, (work - under_way) / slots)
+
+    async def _ahead(self, rates: _Rates, place: int | None) -> tuple[int, float]:
+        """Tasks that wait before a place, or in all, and the seconds of their work.
+
+        As it is within the last block, and at most a second old before that.
+        """
+        if place is not None:
+            self._tail = max(self._tail, place // BLOCK * BLOCK)
+        block = self._tail if place is None else place // BLOCK * BLOCK
+        if block not in self._far:
+            self._far[block] = rates.groups(await self._store.backlog(block))
+        near = rates.groups(await self._store.backlog(place, since=block))
+        return near[0] + self._far[block][0], near[1] + self._far[block][1]
 
 
 class _Rates:
@@ -141,10 +159,14 @@ class _Rates:
         asking = self._asking.get(asked(model, media_type)) or self._models.get(model, self._usual)
         return reading.at(pages, documents) + asking.at(pages, documents)
 
-    def group(self, group: Backlog) -> float:
-        """Seconds of work in a group of waiting tasks."""
-        unread = self.pages(group.media_type, group.unread_bytes, group.unread) if group.unread else 0.0
-        return self.work(group.model, group.media_type, group.pages + unread, group.tasks)
+    def groups(self, groups: Iterable[Backlog]) -> tuple[int, float]:
+        """Waiting tasks, and the seconds of their work."""
+        tasks, seconds = 0, 0.0
+        for group in groups:
+            unread = self.pages(group.media_type, group.unread_bytes, group.unread) if group.unread else 0.0
+            tasks += group.tasks
+            seconds += self.work(group.model, group.media_type, group.pages + unread, group.tasks)
+        return tasks, seconds
 
     def task(self, task: Task) -> float:
         """Seconds of work in one task."""

@@ -134,7 +134,7 @@ def _limits(limits: Limits, user_id: str, now: float) -> Iterator[tuple[str, Val
     yield "latest_submissions", {"user_id": user_id, "newer": newer}, refuse_windows
     yield (
         "waiting_of",
-        {"user_id": user_id, "most": limits.waiting_of_user},
+        {"user_id": user_id},
         partial(refuse_waiting, limits.waiting_of_user, "of one user"),
     )
     yield "depth", {}, partial(refuse_waiting, limits.waiting, "in all")

@@ -216,9 +216,9 @@ class SQLiteStore(Administration):
         rank: int = (await self._read("position", place=place))[0][0]
         return rank
 
-    async def backlog(self, before: int | None = None) -> list[Backlog]:
-        """Waiting work before a place (or all of it), summed by model and type."""
-        rows = await self._read("backlog", before=sys.maxsize if before is None else before)
+    async def backlog(self, before: int | None = None, *, since: int = 0) -> list[Backlog]:
+        """Waiting work before a place (or all of it), from a multiple of BLOCK on, summed by model and type."""
+        rows = await self._read("backlog", before=sys.maxsize if before is None else before, first=since)
         return [Backlog(*row) for row in rows]
 
     async def depth(self) -> QueueDepth:

@@ -37,10 +37,10 @@ SELECT
     iif(
         status = 'waiting',
         1
-        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 4096 AND bucket < tasks.place / 4096), 0)
+        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 1024 AND bucket < tasks.place / 1024), 0)
         + coalesce((
             SELECT sum(backlog.tasks) FROM backlog
-            WHERE width = 128 AND bucket >= tasks.place / 4096 * 32 AND bucket < tasks.place / 128
+            WHERE width = 128 AND bucket >= tasks.place / 1024 * 8 AND bucket < tasks.place / 128
         ), 0)
         + (
             SELECT count(*) FROM tasks AS others
@@ -209,21 +209,21 @@ RETURNING place, task_id
 -- Wide blocks from the sums, then narrow ones, the rest of its own block by place.
 SELECT
     1
-    + coalesce((SELECT sum(tasks) FROM backlog WHERE width = 4096 AND bucket < :place / 4096), 0)
+    + coalesce((SELECT sum(tasks) FROM backlog WHERE width = 1024 AND bucket < :place / 1024), 0)
     + coalesce((
-        SELECT sum(tasks) FROM backlog WHERE width = 128 AND bucket >= :place / 4096 * 32 AND bucket < :place / 128
+        SELECT sum(tasks) FROM backlog WHERE width = 128 AND bucket >= :place / 1024 * 8 AND bucket < :place / 128
     ), 0)
     + (SELECT count(*) FROM tasks WHERE place >= :place / 128 * 128 AND place < :place AND status = 'waiting')
 
 -- name: backlog
--- Likewise, by model and type.
+-- Likewise, by model and type, from where a wide block begins.
 SELECT model, media_type, sum(tasks), sum(unread), sum(unread_bytes), sum(pages)
 FROM (
     SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog
-    WHERE width = 4096 AND bucket < :before / 4096
+    WHERE width = 1024 AND bucket >= :first / 1024 AND bucket < :before / 1024
     UNION ALL
     SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog
-    WHERE width = 128 AND bucket >= :before / 4096 * 32 AND bucket < :before / 128
+    WHERE width = 128 AND bucket >= :before / 1024 * 8 AND bucket < :before / 128
     UNION ALL
     SELECT model, media_type, 1, unread, unread_bytes, pages_left FROM tasks
     WHERE place >= :before / 128 * 128 AND place < :before AND status = 'waiting'
@@ -234,7 +234,7 @@ GROUP BY model, media_type
 -- The sums for those that wait; those that run are few and have an index of their own, which is named since some
 -- planners would rather read a larger one.
 SELECT
-    (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 4096),
+    (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 1024),
     (SELECT count(*) FROM tasks INDEXED BY tasks_running WHERE status = 'running')
 
 -- name: expire
@@ -356,10 +356,10 @@ SELECT
     iif(
         status = 'waiting',
         1
-        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 4096 AND bucket < tasks.place / 4096), 0)
+        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 1024 AND bucket < tasks.place / 1024), 0)
         + coalesce((
             SELECT sum(backlog.tasks) FROM backlog
-            WHERE width = 128 AND bucket >= tasks.place / 4096 * 32 AND bucket < tasks.place / 128
+            WHERE width = 128 AND bucket >= tasks.place / 1024 * 8 AND bucket < tasks.place / 128
         ), 0)
         + (
             SELECT count(*) FROM tasks AS others
@@ -424,11 +424,8 @@ WHERE user_id = :user_id
     )
 
 -- name: waiting_of
--- Counts no further than asked for.
-SELECT count(*) FROM (
-    SELECT 1 FROM tasks INDEXED BY tasks_waiting_of_user
-    WHERE user_id = :user_id AND status = 'waiting' LIMIT :most
-)
+-- How many tasks of one user wait.
+SELECT coalesce((SELECT tasks FROM waiting WHERE user_id = :user_id), 0)
 
 -- name: user
 -- By the primary key.

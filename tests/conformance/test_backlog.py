@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from collections import defaultdict
 
 import pytest
 
-from docv2.store.base import Store
+from docv2.errors import RateLimited
+from docv2.store.base import BLOCK, Limits, Store
 from docv2.tasks import Backlog, Task, TaskStatus
 from tests.conformance.samples import RESULT, current, enqueue, page
 
@@ -17,10 +19,13 @@ MODELS = ["model-a", "model-b", "model-c"]
 MEDIA_TYPES = ["application/pdf", "text/plain"]
 
 
-def count_plainly(tasks: list[Task], before: int | None) -> list[Backlog]:
+USERS = ["user-1", "user-2"]
+
+
+def count_plainly(tasks: list[Task], before: int | None, since: int = 0) -> list[Backlog]:
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for task in tasks:
-        if task.status is TaskStatus.WAITING and (before is None or task.place < before):
+        if task.status is TaskStatus.WAITING and since <= task.place < (before or sys.maxsize):
             group = sums[task.model, task.media_type]
             group[0] += 1
             if task.pages_total is None:
@@ -36,9 +41,15 @@ async def assert_counts_are_right(store: Store, tasks: list[Task], places: list[
     for place in places:
         assert await store.position(place) == 1 + sum(1 for other in waiting if other < place)
     for before in (*places, None):
-        found = sorted(await store.backlog(before), key=lambda group: (group.model, group.media_type))
-        assert found == count_plainly(tasks, before)
+        for since in (0, ((before or tasks[-1].place) // BLOCK) * BLOCK):
+            found = sorted(await store.backlog(before, since=since), key=lambda group: (group.model, group.media_type))
+            assert found == count_plainly(tasks, before, since)
     assert (await store.depth()).waiting == len(waiting)
+    for user_id in USERS:
+        theirs = sum(task.user_id == user_id for task in tasks if task.status is TaskStatus.WAITING)
+        await store.check_limits(user_id, Limits((), theirs + 1, len(waiting) + 1))
+        with pytest.raises(RateLimited):
+            await store.check_limits(user_id, Limits((), theirs, len(waiting) + 1))
 
 
 async def test_an_empty_queue_has_no_backlog(store: Store) -> None:
@@ -67,6 +78,7 @@ async def test_counts_are_right_whatever_happens(store: Store, seed: int) -> Non
             *(
                 enqueue(
                     store,
+                    user_id=chance.choice(USERS),
                     model=chance.choice(MODELS),
                     media_type=chance.choice(MEDIA_TYPES),
                     size=chance.randrange(1000),
@@ -110,6 +122,6 @@ async def test_counts_are_right_whatever_happens(store: Store, seed: int) -> Non
             tasks = list((await store.known(ids)).values())
             running = [task for task in tasks if task.status is TaskStatus.RUNNING]
             ids = [task.task_id for task in tasks]
-            edges = [1, 127, 128, 129, 4095, 4096, 4097, max(t.place for t in tasks)]
+            edges = [1, 127, 128, 129, BLOCK - 1, BLOCK, BLOCK + 1, 4 * BLOCK, max(t.place for t in tasks)]
             places = [chance.choice(tasks).place for _ in range(3)] + edges
             await assert_counts_are_right(store, tasks, places)

@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from docv2.store import sqlite
-from docv2.store.base import QueueDepth
+from docv2.store.base import BLOCK, QueueDepth
 from docv2.store.engine import DRIVER, connect_writer, is_safe_beside_writer
 from docv2.store.migrate import migrate
 from docv2.store.queries import QUERIES
@@ -154,8 +154,8 @@ PARAMETERS = {
     "owner": "server-1", "blocked_models": "[]", "now": 2e9, "task_id": "task-5", "place": 4000, "before": 4000,
     "ended_before": 1.0, "bite": 10, "attempt": 1, "result": "{}", "sha256": "0", "crash_limit": 3, "error": "e",
     "error_type": "t", "stage": "asking", "progress": 1.0,
-    "user_id": "user-1", "key": "k", "newer": "[0]", "since": "[1.0]", "until": 1.0, "most": 5, "limit": 10,
-    "status": None,
+    "user_id": "user-1", "key": "k", "newer": "[0]", "since": "[1.0]", "until": 1.0, "limit": 10, "status": None,
+    "first": 0,
 }  # fmt: skip
 
 
@@ -209,13 +209,15 @@ def test_a_claim_does_not_look_at_the_tasks_of_blocked_models(schema: sqlite3.Co
 
 
 def test_a_rank_and_the_work_ahead_cost_a_block_not_the_queue(schema: sqlite3.Connection) -> None:
-    add(schema, 2 * 4096)
-    place = 2 * 4096 - 1
+    add(schema, 2 * BLOCK)
+    place = 2 * BLOCK - 1
     once = {name: steps(schema, name, place=place, before=place) for name in ("position", "backlog")}
-    add(schema, 8 * 4096)
-    place = 10 * 4096 - 1
+    near = steps(schema, "backlog", before=place, first=BLOCK)
+    add(schema, 8 * BLOCK)
+    place = 10 * BLOCK - 1
     for name, before in once.items():
         assert steps(schema, name, place=place, before=place) < before + 300
+    assert steps(schema, "backlog", before=place, first=9 * BLOCK) == near, "what is far ahead is left out"
     assert steps(schema, "depth") < 300
 
 
@@ -308,7 +310,7 @@ def test_the_sums_stay_right_when_someone_edits_rows(schema: sqlite3.Connection,
     plain = """
         SELECT column1, place / column1, model, media_type, count(*), sum(pages_total IS NULL),
             sum(iif(pages_total IS NULL, size, 0)), sum(coalesce(CAST(round(pages_total * 0.56) AS INTEGER), 0))
-        FROM tasks, (VALUES (128), (4096)) WHERE status = 'waiting' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+        FROM tasks, (VALUES (128), (1024)) WHERE status = 'waiting' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
     """
     summed = [tuple(row) for row in schema.execute("SELECT * FROM backlog ORDER BY 1, 2, 3, 4").fetchall()]
     assert summed == [tuple(row) for row in schema.execute(plain).fetchall()]

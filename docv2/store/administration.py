@@ -7,7 +7,6 @@ import sqlite3
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -45,9 +44,7 @@ class Administration(ABC):
     # -- limits -------------------------------------------------------------------------------------------------------
     async def check_limits(self, user_id: str, limits: Limits) -> None:
         """RateLimited where a document of this user would be more than `limits` now."""
-        now = time.time()
-        for name, values, refuse in _limits(limits, user_id, now):
-            refuse(await self._read(name, **values))
+        _refuse_beyond(limits, await self._read("standing", **_sought(limits, user_id)), time.time())
 
     async def submitted(self, user_id: str, limits: Limits) -> list[tuple[int, float]]:
         """For each window how many documents were accepted in it, and when the oldest of them was."""
@@ -109,35 +106,27 @@ class Administration(ABC):
 # -- commands ---------------------------------------------------------------------------------------------------------
 def keep_within(limits: Limits, user_id: str, now: float, connection: sqlite3.Connection) -> None:
     """In the transaction of an acceptance: refuse it, or count it."""
-    for name, values, refuse in _limits(limits, user_id, now):
-        refuse(fetch(name, values, connection))
+    _refuse_beyond(limits, fetch("standing", _sought(limits, user_id), connection), now)
     longest = max((seconds for seconds, _ in limits.windows), default=0.0)
     count("forget_submissions", {"user_id": user_id, "until": now - longest}, connection)
     count("add_submission", {"user_id": user_id, "now": now}, connection)
 
 
-def _limits(limits: Limits, user_id: str, now: float) -> Iterator[tuple[str, Values, Callable[[Rows], None]]]:
-    """What to look at, and what raises RateLimited by what is seen there."""
+def _sought(limits: Limits, user_id: str) -> Values:
+    return {"user_id": user_id, "newer": [most - 1 for _, most in limits.windows]}
 
-    def refuse_windows(rows: Rows) -> None:
-        for (seconds, most), (latest,) in zip(limits.windows, rows, strict=True):
-            if latest is not None and latest > now - seconds:
-                raise RateLimited(
-                    f"At most {most} documents are taken in {_span(seconds)}", retry_after=latest + seconds - now
-                )
 
-    def refuse_waiting(most: int, whose: str, rows: Rows) -> None:
-        if rows[0][0] >= most:
+def _refuse_beyond(limits: Limits, rows: Rows, now: float) -> None:
+    """RateLimited where one document more would be too many. `rows` are those of `standing`."""
+    for (seconds, most), (_, _, latest) in zip(limits.windows, rows, strict=False):  # without windows there is one row
+        if latest is not None and latest > now - seconds:
+            raise RateLimited(
+                f"At most {most} documents are taken in {_span(seconds)}", retry_after=latest + seconds - now
+            )
+    of_user, in_all, _ = rows[0]
+    for waiting, most, whose in ((of_user, limits.waiting_of_user, "of one user"), (in_all, limits.waiting, "in all")):
+        if waiting >= most:
             raise RateLimited(f"At most {most} tasks {whose} may wait", retry_after=WAITING_RETRY_SECONDS)
-
-    newer = [most - 1 for _, most in limits.windows]
-    yield "latest_submissions", {"user_id": user_id, "newer": newer}, refuse_windows
-    yield (
-        "waiting_of",
-        {"user_id": user_id},
-        partial(refuse_waiting, limits.waiting_of_user, "of one user"),
-    )
-    yield "depth", {}, partial(refuse_waiting, limits.waiting, "in all")
 
 
 def _span(seconds: float) -> str:

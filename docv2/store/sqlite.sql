@@ -387,11 +387,16 @@ RETURNING *
 -- AUTOINCREMENT learns of places from insertions alone.
 UPDATE sqlite_sequence SET seq = max(seq, :place) WHERE name = 'tasks'
 
--- name: latest_submissions
--- When the latest document but so many was accepted, for each of some numbers: with it in the window, another one would be
--- too many. Found by its number, as counting up to it took 0.3 ms of 10,000.
-SELECT submissions.submitted_at
-FROM json_each(:newer) AS newer
+-- name: standing
+-- All that a user's limits are about, in one statement, since each costs a turn at Python's lock: how many tasks of the user
+-- wait, how many in all, and when the latest document but so many was accepted, for each of some numbers. With that one in
+-- the window, another would be too many. Found by its number, as counting up to it took 0.3 ms of 10,000.
+SELECT
+    coalesce((SELECT tasks FROM waiting WHERE user_id = :user_id), 0),
+    (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 1024),
+    submissions.submitted_at
+FROM (VALUES (1))
+LEFT JOIN json_each(:newer) AS newer
 LEFT JOIN submissions ON submissions.user_id = :user_id
     AND submissions.number = (SELECT max(number) FROM submissions WHERE user_id = :user_id) - newer.value
 ORDER BY newer.key
@@ -422,10 +427,6 @@ WHERE user_id = :user_id
         SELECT max(number) FROM submissions INDEXED BY submissions_of_user
         WHERE user_id = :user_id AND submitted_at <= :until
     )
-
--- name: waiting_of
--- How many tasks of one user wait.
-SELECT coalesce((SELECT tasks FROM waiting WHERE user_id = :user_id), 0)
 
 -- name: user
 -- By the primary key.

@@ -161,7 +161,7 @@ PARAMETERS = {
 
 HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
 HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
-HOT += ["latest_submissions", "submitted", "forget_submissions", "waiting_of", "configuration_version", "retry", "user"]
+HOT += ["standing", "submitted", "forget_submissions", "configuration_version", "retry", "user"]
 
 
 @pytest.mark.parametrize("name", [*HOT, "give_up", "requeue"])
@@ -225,7 +225,7 @@ def test_limits_cost_the_same_however_much_a_window_holds(schema: sqlite3.Connec
     def cost() -> int:
         return sum(
             steps(schema, name, newer="[9, 99]", until=0.0, since="[5.0, 50.0]")
-            for name in ("latest_submissions", "submitted", "add_submission", "forget_submissions")
+            for name in ("standing", "submitted", "add_submission", "forget_submissions")
         )
 
     for moment in range(20):

@@ -37,7 +37,11 @@ SELECT
     iif(
         status = 'waiting',
         1
-        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 1024 AND bucket < tasks.place / 1024), 0)
+        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 8192 AND bucket < tasks.place / 8192), 0)
+        + coalesce((
+            SELECT sum(backlog.tasks) FROM backlog
+            WHERE width = 1024 AND bucket >= tasks.place / 8192 * 8 AND bucket < tasks.place / 1024
+        ), 0)
         + coalesce((
             SELECT sum(backlog.tasks) FROM backlog
             WHERE width = 128 AND bucket >= tasks.place / 1024 * 8 AND bucket < tasks.place / 128
@@ -209,7 +213,10 @@ RETURNING place, task_id
 -- Wide blocks from the sums, then narrow ones, the rest of its own block by place.
 SELECT
     1
-    + coalesce((SELECT sum(tasks) FROM backlog WHERE width = 1024 AND bucket < :place / 1024), 0)
+    + coalesce((SELECT sum(tasks) FROM backlog WHERE width = 8192 AND bucket < :place / 8192), 0)
+    + coalesce((
+        SELECT sum(tasks) FROM backlog WHERE width = 1024 AND bucket >= :place / 8192 * 8 AND bucket < :place / 1024
+    ), 0)
     + coalesce((
         SELECT sum(tasks) FROM backlog WHERE width = 128 AND bucket >= :place / 1024 * 8 AND bucket < :place / 128
     ), 0)
@@ -234,7 +241,7 @@ GROUP BY model, media_type
 -- The sums for those that wait; those that run are few and have an index of their own, which is named since some
 -- planners would rather read a larger one.
 SELECT
-    (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 1024),
+    (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 8192),
     (SELECT count(*) FROM tasks INDEXED BY tasks_running WHERE status = 'running')
 
 -- name: expire
@@ -356,7 +363,11 @@ SELECT
     iif(
         status = 'waiting',
         1
-        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 1024 AND bucket < tasks.place / 1024), 0)
+        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 8192 AND bucket < tasks.place / 8192), 0)
+        + coalesce((
+            SELECT sum(backlog.tasks) FROM backlog
+            WHERE width = 1024 AND bucket >= tasks.place / 8192 * 8 AND bucket < tasks.place / 1024
+        ), 0)
         + coalesce((
             SELECT sum(backlog.tasks) FROM backlog
             WHERE width = 128 AND bucket >= tasks.place / 1024 * 8 AND bucket < tasks.place / 128
@@ -388,12 +399,12 @@ RETURNING *
 UPDATE sqlite_sequence SET seq = max(seq, :place) WHERE name = 'tasks'
 
 -- name: standing
--- All that a user's limits are about, in one statement, since each costs a turn at Python's lock: how many tasks of the user
--- wait, how many in all, and when the latest document but so many was accepted, for each of some numbers. With that one in
--- the window, another would be too many. Found by its number, as counting up to it took 0.3 ms of 10,000.
+-- All that a user's limits are about, in one statement, since each costs a turn at Python's lock: how many tasks of the
+-- user wait, how many in all, and when the latest document but so many was accepted, for each of some numbers. With that
+-- one in the window, another would be too many. Found by its number, as counting up to it took 0.3 ms of 10,000.
 SELECT
     coalesce((SELECT tasks FROM waiting WHERE user_id = :user_id), 0),
-    (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 1024),
+    (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 8192),
     submissions.submitted_at
 FROM (VALUES (1))
 LEFT JOIN json_each(:newer) AS newer

@@ -310,7 +310,7 @@ def test_the_sums_stay_right_when_someone_edits_rows(schema: sqlite3.Connection,
     plain = """
         SELECT column1, place / column1, model, media_type, count(*), sum(pages_total IS NULL),
             sum(iif(pages_total IS NULL, size, 0)), sum(coalesce(CAST(round(pages_total * 0.56) AS INTEGER), 0))
-        FROM tasks, (VALUES (128), (1024)) WHERE status = 'waiting' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+        FROM tasks, (VALUES (128), (1024), (8192)) WHERE status = 'waiting' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
     """
     summed = [tuple(row) for row in schema.execute("SELECT * FROM backlog ORDER BY 1, 2, 3, 4").fetchall()]
     assert summed == [tuple(row) for row in schema.execute(plain).fetchall()]

@@ -100,7 +100,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await sandbox.start()
         stack.push_async_callback(sandbox.close)
 
-        learned = Learned(store)
+        learned = Learned(store, said=lambda model_id: _capabilities(runtime.current, model_id))
         embedded = not settings.openai_base_urls
         if embedded and not settings.allow_embedded_reader:
             raise StartError(
@@ -120,7 +120,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions = Sessions(store, await load_secret(settings.data_dir, settings.secret_key.get_secret_value()))
         for endpoint in endpoints:
             await stack.enter_async_context(endpoint)
-        catalog = Catalog(endpoints, store, learned, preferred=lambda: runtime.current.admin_model)
+        catalog = Catalog(
+            endpoints,
+            store,
+            learned,
+            preferred=lambda: runtime.current.admin_model,
+            said=lambda: runtime.current.model_configs,
+        )
         health = EndpointHealth(catalog)
         await catalog.load()
         with suppress(TimeoutError):
@@ -214,6 +220,12 @@ def reconfigure(gate: Gate, sandbox: Sandbox, pool: Pool, config: Config) -> Non
         log.warning("memory_management.monitor_usage is off: nothing holds tasks back when memory is short")
     sandbox.step_seconds = max(config.timeout, *(model.timeout or 0.0 for model in config.model_configs.values()), 0.0)
     pool.wake()
+
+
+def _capabilities(config: Config, model_id: str) -> list[Any]:
+    """What is said of a model that its refusals may contradict."""
+    said = config.model(model_id)
+    return [said.vision, said.context]
 
 
 async def _take_up(store: Store) -> None:

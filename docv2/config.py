@@ -27,7 +27,7 @@ from pydantic import (
 from docv2.documents import EXTENSIONS
 from docv2.errors import BadRequest, Conflict, DocV2Error, InvalidValue, NotFound, StartError
 from docv2.settings import Settings
-from docv2.store.base import Configuration, Limits, Store
+from docv2.store.base import Configuration, Limits, Store, User
 from docv2.tasks import JSONObject
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ DEFAULT_TEMPERATURE = 0.7
 DEFAULT_MAX_TOKENS = 8000
 MOST_TOKENS = 1_000_000
 """Beyond what any model writes; keeps the number within what every endpoint can read."""
+LEAST_CONTEXT, MOST_CONTEXT = 1000, 100_000_000
+LONGEST_SECONDS = 30 * 86400.0
 PLACEHOLDER = "{prompt}"
 MEBIBYTE = 1024**2
 MOST_BYTES = 1024**4
@@ -71,14 +73,19 @@ def _known_format(name: str) -> str:
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
 Email = Annotated[Text, AfterValidator(str.casefold)]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f]*[^\s\x00-\x1f][^\x00-\x1f]*$")
+]
+"""Of a model, for people and for programs."""
 Extension = Annotated[
     str, BeforeValidator(_extension), StringConstraints(min_length=1, max_length=20, pattern=r"^[a-z0-9_]+$")
 ]
 Format = Annotated[str, BeforeValidator(_extension), AfterValidator(_known_format)]
 Percent = Annotated[float, Field(gt=0, le=100)]
-Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Context = Annotated[int, Field(ge=LEAST_CONTEXT, le=MOST_CONTEXT)]
 Number = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
@@ -136,11 +143,20 @@ class QueueLimits(_Part):
 
 
 class ModelConfig(_Part):
-    """What is said of one model; what is left out is as for all models."""
+    """What is said of one model; what is left out is as for all models, or as its endpoint tells."""
 
     temperature: Temperature | None = Field(default=None, description="Where a request names none.")
     max_tokens: Tokens | None = Field(default=None, description="Most tokens of an answer, where a request names none.")
     timeout: Seconds | None = Field(default=None, description="Seconds between two finished pages or parts.")
+    name: Name | None = Field(default=None, description="For display.")
+    vision: bool | None = Field(default=None, description="Whether it can see.")
+    context: Context | None = Field(default=None, description="Tokens that it holds, of request and answer together.")
+    fallback: Name | None = Field(
+        default=None, description="Id of the model that answers where this one fails or its endpoint does."
+    )
+    users: Annotated[tuple[Email, ...], Field(max_length=1000), AfterValidator(_sorted_once)] | None = Field(
+        default=None, description="E-mail addresses of those who may use it, beside administrators. Not set: everyone."
+    )
 
 
 class Config(_Part):
@@ -195,8 +211,9 @@ class Config(_Part):
     user_limits: Annotated[dict[Email, UserLimits], Field(max_length=10_000)] = Field(
         default={}, description="What holds for a user instead, by e-mail address."
     )
-    model_configs: Annotated[dict[Text, ModelConfig], Field(max_length=10_000)] = Field(
-        default={}, description="What is said of a model, by its id."
+    model_configs: Annotated[dict[Name, ModelConfig], Field(max_length=10_000)] = Field(
+        default={},
+        description="What is said of a model, by its id. One that no endpoint lists is asked for at the first.",
     )
     retention_hours: Annotated[float, Field(gt=0, le=100 * 366 * 24)] = Field(
         default=24.0, description="Hours until an ended task is removed."
@@ -205,6 +222,15 @@ class Config(_Part):
     def model(self, model_id: str) -> ModelConfig:
         """What is said of a model."""
         return self.model_configs.get(model_id, NOTHING_SAID)
+
+    def step_seconds(self, model_id: str) -> float:
+        """Seconds that a step of a task may take with a model."""
+        return self.model(model_id).timeout or self.timeout
+
+    def permits(self, user: User | None, model_id: str) -> bool:
+        """Whether a user, or with None anybody at all, may use a model."""
+        only = self.model(model_id).users
+        return only is None or (user is not None and (user.is_admin or user.email.casefold() in only))
 
     def limits(self, email: str) -> Limits:
         """What this user may send."""
@@ -223,6 +249,13 @@ class Config(_Part):
     def asked(self, prompt: str) -> str:
         """What a model is asked where a user asked `prompt`: literally replaced, for prompts hold braces."""
         return self.default_prompt_template.replace(PLACEHOLDER, prompt)
+
+    @model_validator(mode="after")
+    def _no_model_for_itself(self) -> Config:
+        for model_id, said in self.model_configs.items():
+            if said.fallback == model_id:
+                raise ValueError(f"the fallback of the model {model_id} must be another one")
+        return self
 
 
 NOTHING_SAID = ModelConfig()

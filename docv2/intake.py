@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from docv2.accounts.users import ADMIN
 from docv2.config import Config, RuntimeConfig
 from docv2.documents import Detail
 from docv2.errors import Cancelled, Conflict, DocV2Error, NotFound, Unavailable, UnsupportedType
@@ -205,8 +204,9 @@ class Intake:
 
         What was sent before under the same `key` becomes no second task, and Conflict where it is something else.
         Unavailable while no documents are taken; FileTooLarge as soon as the file passes the limit; UnsupportedType,
-        BadRequest and InvalidValue for what cannot be used; DiskFull where there is no room. Where only a quote is
-        wanted nothing is kept in any case, and Unreadable tells that the task would fail.
+        BadRequest and InvalidValue for what cannot be used; Forbidden for a model that is not for them; DiskFull where
+        there is no room. Where only a quote is wanted nothing is kept in any case, and Unreadable tells that the task
+        would fail.
         """
         self._check_open()
         limits = self._config.current.limits(user.email)
@@ -223,7 +223,8 @@ class Intake:
             request = Request(key, _fingerprint(received.sha256, filename, question)) if key else None
             if request and (before := await self._store.accepted(user.user_id, request)):
                 return await self._accepted(before, self._pool.free_slots())
-            model = self._catalog.choose(question.model or "")
+            may = partial(config.permits, user)
+            model = self._catalog.choose(question.model or "", may)
             check_allowed(filename, config)
             of_model = config.model(model)
             if question.response_format:
@@ -243,7 +244,7 @@ class Intake:
                 response_format=question.response_format,
             )
             if question.dry_run:
-                return await self._quotes.quote(new, received.path)
+                return await self._quotes.quote(new, received.path, may)
             return await _to_the_end(self._accept(file, new, request, limits))
 
     def _check_open(self) -> None:
@@ -302,7 +303,7 @@ class Intake:
     async def _find(self, user: User, task_id: str) -> Task:
         """A task of this user's; the same answer for one that is not theirs as for one that is not there."""
         task = await self._store.get(task_id) if TASK_ID.fullmatch(task_id) else None
-        if task is None or (task.user_id != user.user_id and user.role != ADMIN):
+        if task is None or (task.user_id != user.user_id and not user.is_admin):
             raise NotFound("Task not found")
         return task
 
@@ -325,7 +326,7 @@ class Intake:
     def _waiting_reason(self, task: Task) -> str:
         if self._config.current.paused:
             return "paused"
-        if task.not_before > time.time() or task.model in self._health.blocked_models():
+        if task.not_before > time.time() or self._health.holds_back(task.model):
             return "upstream"
         return "memory" if self._gate.level >= Level.HOLD else "slots"
 

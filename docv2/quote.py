@@ -20,7 +20,7 @@ from docv2.errors import ParserDied, TaskError, Unavailable, Unreadable, Upstrea
 from docv2.estimate import Estimator
 from docv2.extract.base import read
 from docv2.llm import plan
-from docv2.llm.catalog import Catalog, Model, route
+from docv2.llm.catalog import Catalog, May, Model, candidates
 from docv2.llm.forms import schema_text
 from docv2.sandbox import Sandbox
 from docv2.tasks import NewTask
@@ -80,8 +80,8 @@ class Quotes:
         self._estimate = estimate
         self._running = 0
 
-    async def quote(self, new: NewTask, document: Path) -> Quoted:
-        """What a task would take, were it accepted now.
+    async def quote(self, new: NewTask, document: Path, may: May) -> Quoted:
+        """What a task would take, were it accepted now; `may` says which models its owner may use.
 
         Unavailable where there is no room for another quote; Unreadable where the task would fail.
         """
@@ -89,8 +89,8 @@ class Quotes:
             try:
                 async with self._folder() as folder:
                     pages, sizes, total = await self._read(new, document, folder)
-                model = route(self._catalog, new.model, pages)
-                return await self._figures(new, model, pages, sizes, total)
+                chosen = candidates(self._catalog, new.model, pages, may)[0]
+                return await self._figures(new, chosen.model, pages, sizes, total)
             except TaskError as error:
                 raise Unreadable(error.message) from error
             except ParserDied as error:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from docv2.errors import BadRequest, InvalidValue
@@ -17,18 +17,28 @@ class Input(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_null(cls, value: object) -> object:
+        """A field that does not apply is left out: null may mean one thing to its sender and another to us."""
+        if value is None:
+            raise PydanticCustomError("unreadable", "null")
+        return value
+
 
 M = TypeVar("M", bound=Input)
 
 _NOT_ALLOWED = frozenset(
     {
         "enum",
+        "greater_than",
         "greater_than_equal",
         "less_than_equal",
         "literal_error",
         "string_pattern_mismatch",
         "string_too_long",
         "string_too_short",
+        "too_long",
     }
 )
 """What pydantic calls values that can be read and are not allowed."""
@@ -70,7 +80,7 @@ def checked(model: type[M], values: Mapping[str, Any]) -> M:
         name = str(first["loc"][0])
         if first["type"] == "missing":
             raise BadRequest(f"The field {name} is missing") from None
-        if first["type"] == "extra_forbidden":
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             raise unknown(name, fields) from None
         kind = InvalidValue if first["type"] in _NOT_ALLOWED else BadRequest
         raise kind(f"{name} must be {fields[name].description}") from None

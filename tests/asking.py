@@ -11,7 +11,7 @@ from typing import Any
 from docv2.config import Config
 from docv2.documents import Page, PageSource
 from docv2.events import Changes
-from docv2.llm.catalog import Catalog, route
+from docv2.llm.catalog import Catalog, candidates
 from docv2.llm.client import Endpoint
 from docv2.llm.forms import FormCheck
 from docv2.llm.health import EndpointHealth
@@ -78,7 +78,7 @@ class Desk:
         """Ask once, as one attempt does."""
         folder, pages = self.folder / task.task_id, await self.store.pages(task.task_id)
         sizes = await text_sizes(pages, folder)
-        model = route(self.catalog, "reader", pages)
+        model = candidates(self.catalog, "reader", pages, lambda _: True)[0].model
         async with step_clock(CONFIG, task) as clock:
             asking = Asking(task, pages, sizes, folder, model, self.catalog.endpoint(model), clock, self.means)
             return await asking.run()

@@ -11,6 +11,7 @@ from typing import Any
 
 from docv2.errors import DocV2Error, UpstreamUnavailable
 from docv2.llm.client import Endpoint
+from docv2.tasks import JSONObject
 
 MOST_MODELS = 2_000
 """Entries of one list that are read."""
@@ -19,6 +20,9 @@ MOST_DETAILS = 100
 UNTOLD_LOCAL_CONTEXT = 4_096
 """Tokens that Ollama and LM Studio load a model with unless told otherwise. Ollama cuts what is longer without a word:
 this counts, not what the model was trained for (docs.ollama.com/context-length, November 2026)."""
+
+TAG_DETAILS = ("parent_model", "format", "family", "parameter_size", "quantization_level")
+"""Of a model in Ollama's list (github.com/ollama/ollama, docs/api.md)."""
 
 NOT_CHAT = re.compile(
     r"embed|rerank|moderation|whisper|tts|transcribe|realtime|audio|speech|dall-e|gpt-image|sora|veo|imagen|flux"
@@ -58,6 +62,8 @@ class Told:
     context: int | None = None
     """Tokens of request and answer together."""
     pictures: int | None = None
+    ollama: JSONObject | None = None
+    """What Ollama itself lists of it."""
 
 
 @lru_cache(4 * MOST_MODELS)
@@ -136,11 +142,15 @@ def _from_entry(entry: dict[str, Any]) -> Told:
 
 
 async def _ollama(endpoint: Endpoint, root: str, told: dict[str, Told]) -> dict[str, Told]:
-    """`/api/show` of each model, and `/api/ps` for the context of those that are loaded."""
+    """`/api/show` of each model, `/api/ps` for the context of those that are loaded, `/api/tags` as it is."""
     loaded = {
         str(_object(item).get("model")): _count(_object(item).get("context_length"))
         for item in _list(await endpoint.get(f"{root}/api/ps"), "models")
     }
+    tags: dict[str, JSONObject] = {}
+    with suppress(DocV2Error):
+        for item in map(_object, _list(await endpoint.get(f"{root}/api/tags"), "models")):
+            tags[str(item.get("model"))] = _tag(item)
     gate = asyncio.Semaphore(4)
 
     async def show(one: Told) -> Told:
@@ -148,16 +158,36 @@ async def _ollama(endpoint: Endpoint, root: str, told: dict[str, Told]) -> dict[
             async with gate:
                 shown = await endpoint.get(f"{root}/api/show", {"model": one.id})
         except DocV2Error:
-            return one
+            return replace(one, ollama=tags.get(one.id))
         info = _object(shown, "model_info")
         trained = next((_count(value) for key, value in info.items() if key.endswith(".context_length")), None)
         parameters = shown.get("parameters") if isinstance(shown, dict) else None
         chosen = re.search(r"^num_ctx\s+(\d+)", parameters, re.MULTILINE) if isinstance(parameters, str) else None
         context = loaded.get(one.id) or (int(chosen[1]) if chosen else UNTOLD_LOCAL_CONTEXT)
-        return replace(one, vision="vision" in _list(shown, "capabilities"), context=min(context, trained or context))
+        return replace(
+            one,
+            vision="vision" in _list(shown, "capabilities"),
+            context=min(context, trained or context),
+            ollama=tags.get(one.id),
+        )
 
     shown = await asyncio.gather(*(show(one) for one in list(told.values())[:MOST_DETAILS]))
     return told | {one.id: one for one in shown}
+
+
+def _tag(item: dict[str, Any]) -> JSONObject:
+    """What Ollama lists of a model, without what its clients do not know."""
+    details = _object(item, "details")
+    families = details.get("families")
+    return {
+        "modified_at": _word(item.get("modified_at")),
+        "size": item["size"] if isinstance(item.get("size"), int) else 0,
+        "digest": _word(item.get("digest")),
+        "details": {
+            **{name: _word(details.get(name)) for name in TAG_DETAILS},
+            "families": [_word(family) for family in families[:10]] if isinstance(families, list) else [],
+        },
+    }
 
 
 async def _llama_cpp(endpoint: Endpoint, root: str, told: dict[str, Told]) -> dict[str, Told]:
@@ -191,6 +221,10 @@ def _object(value: object, *path: str) -> dict[str, Any]:
 def _list(value: object, name: str) -> list[Any]:
     found = value.get(name) if isinstance(value, dict) else None
     return found if isinstance(found, list) else []
+
+
+def _word(value: object) -> str:
+    return value[:200] if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int | None:

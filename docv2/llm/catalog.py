@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeVar
 
 from docv2.documents import Page, PageSource
-from docv2.errors import CannotSee, DocV2Error, InvalidValue, ModelError, StartError, Unavailable, UpstreamUnavailable
+from docv2.errors import (
+    CannotSee,
+    DocV2Error,
+    Forbidden,
+    InvalidValue,
+    ModelError,
+    StartError,
+    Unavailable,
+    UpstreamUnavailable,
+)
 from docv2.llm.capabilities import Told, models_of, well_known
 from docv2.llm.client import Endpoint
 from docv2.llm.learned import Learned, Notes
 from docv2.llm.plan import BYTES_PER_TOKEN
+from docv2.tasks import JSONObject
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+May = Callable[[str], bool]
+"""Whether whoever a model is chosen for may use it, by its id."""
 
 NOTE = "catalog"
 REFRESH_TIMEOUT = 10.0
@@ -30,6 +47,39 @@ CUSTOMARY_DEFAULT = "gpt-4-vision"
 NAMED_IN_ERRORS = 20
 
 
+class Said(Protocol):
+    """What the administrator says of a model; None where nothing."""
+
+    @property
+    def name(self) -> str | None:
+        """For display."""
+
+    @property
+    def vision(self) -> bool | None:
+        """Whether it can see."""
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of request and answer together."""
+
+    @property
+    def fallback(self) -> str | None:
+        """Id of the model that answers in its place where it cannot."""
+
+
+class Source(StrEnum):
+    """Who says what a model is. The first one that says anything counts, but for experience, which overrules all."""
+
+    ENTRY = "entry"
+    """The administrator's entry."""
+    ENDPOINT = "endpoint"
+    TABLE = "table"
+    """Of well-known names."""
+    ASSUMED = "assumed"
+    LEARNED = "learned"
+    """From a refusal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model as a task can use it."""
@@ -40,13 +90,29 @@ class Model:
     name: str
     """For display."""
     vision: bool
-    vision_known: bool
-    """False where seeing is a guess."""
     context: int
     """Tokens of request and answer together."""
     pictures_per_call: int
     bytes_per_token: float = BYTES_PER_TOKEN
     """Of UTF-8 text, as far as the endpoint has told by its counts."""
+    ollama: JSONObject | None = field(default=None, compare=False)
+    """What Ollama lists of it, where that serves it."""
+    sources: Mapping[str, Source] = field(default_factory=dict, compare=False)
+    """By field, for the fields that somebody must say."""
+
+    @property
+    def guessed_to_see(self) -> bool:
+        """Whether nobody says if it sees."""
+        return self.sources.get("vision") is Source.ASSUMED
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may answer a task."""
+
+    model: Model
+    note: str = ""
+    """What the reader of its answer must know."""
 
 
 def endpoints_of(urls: Sequence[str], keys: Sequence[str], learned: Learned) -> list[Endpoint]:
@@ -69,12 +135,14 @@ class Catalog:
         learned: Learned,
         *,
         preferred: Callable[[], str] = lambda: "",
+        said: Callable[[], Mapping[str, Said]] = dict,
     ) -> None:
-        """`preferred` gives the administrator's default model; "" where none is set."""
+        """`preferred` gives the administrator's default model, "" where none is set; `said` the entries by model."""
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._store = store
         self._learned = learned
         self._preferred = preferred
+        self._said = said
         self._told: dict[str, list[Told]] = {}
         """By endpoint; those that never answered are missing."""
         self._index: dict[str, tuple[Told, str]] = {}
@@ -121,13 +189,36 @@ class Catalog:
 
     # -- what there is ------------------------------------------------------------------------------------------------
     def models(self) -> list[Model]:
-        """Every model, in the order of the endpoints and of their lists. Of one id at two endpoints, the first."""
-        return [self._model(told, endpoint) for told, endpoint in self._index.values()]
+        """Every model, in the order of the endpoints and of their lists. Of one id at two endpoints, the first.
+
+        At the end those that the administrator alone names.
+        """
+        listed = [self._model(told, endpoint) for told, endpoint in self._index.values()]
+        named = [found for model_id in self._said() if model_id not in self._index and (found := self.get(model_id))]
+        return listed + named
 
     def get(self, model_id: str) -> Model | None:
-        """The model of this id."""
-        found = self._index.get(model_id)
+        """The model of this id. The administrator's exist unlisted too, as not every endpoint lists all it has."""
+        found = self._found(model_id)
         return self._model(*found) if found else None
+
+    def described(self, model_id: str) -> Model:
+        """What would be known of a model of this id if it was there; then without an endpoint."""
+        return self._model(*(self._found(model_id) or (Told(model_id, model_id), "")))
+
+    def _found(self, model_id: str) -> tuple[Told, str] | None:
+        if found := self._index.get(model_id):
+            return found
+        named = model_id and (model_id == self._preferred() or model_id in self._said())
+        return (
+            (Told(model_id, model_id), next(iter(self._endpoints)))
+            if named and self._endpoints and self.complete
+            else None
+        )
+
+    def lists(self, model_id: str) -> bool:
+        """Whether an endpoint lists it."""
+        return model_id in self._index
 
     def endpoint(self, model: Model) -> Endpoint:
         """Where a model is asked."""
@@ -135,99 +226,155 @@ class Catalog:
 
     def ids_at(self, endpoints: Collection[str]) -> set[str]:
         """Ids of the models that these endpoints serve."""
-        return {model_id for model_id, (_, endpoint) in self._index.items() if endpoint in endpoints}
+        ids = (*self._index, *self._said(), self._preferred())
+        return {model_id for model_id in ids if self.endpoint_of(model_id) in endpoints}
 
-    def default(self) -> Model | None:
-        """The model of a request that names none: the administrator's, `gpt-4-vision`, else the first that sees."""
-        if preferred := self._preferred():
-            return self._named(preferred)
-        models = self.models()
+    def endpoint_of(self, model_id: str) -> str:
+        """Name of the endpoint that serves a model; "" where none does."""
+        found = self._found(model_id)
+        return found[1] if found else ""
+
+    def fallbacks(self, model_id: str) -> Iterator[Model]:
+        """Who answers where a model cannot: its fallback, then that one's, and so on, each once."""
+        seen = {model_id}
+        while (said := self._said().get(model_id)) and (following := said.fallback) and following not in seen:
+            seen.add(following)
+            if model := self.get(following):
+                yield model
+            model_id = following
+
+    def default(self, may: May) -> Model | None:
+        """The model of a request that names none: the administrator's, `gpt-4-vision`, else the first that sees.
+
+        Always one that may be used; None where there is none.
+        """
+        if (preferred := self._preferred()) and may(preferred):
+            return self.get(preferred)
+        models = [model for model in self.models() if may(model.id)]
         customary = [model for model in models if model.id == CUSTOMARY_DEFAULT]
         return next(iter([*customary, *_seeing(models), *models]), None)
 
-    def default_vision(self) -> Model | None:
+    def default_vision(self, may: May) -> Model | None:
         """The model that pictures go to where the one asked for does not see; None where none does."""
-        default = self.default()
-        return next(iter(_seeing([*([default] if default else []), *self.models()])), None)
+        default = self.default(may)
+        models = [model for model in self.models() if may(model.id)]
+        return next(iter(_seeing([*([default] if default else []), *models])), None)
 
     # -- what a task gets ---------------------------------------------------------------------------------------------
-    def choose(self, model_id: str = "") -> str:
+    def choose(self, model_id: str, may: May) -> str:
         """The model id that a new task is stored with; "" asks for the default.
 
-        InvalidValue for one that nobody lists, unless an endpoint that never answered may have it. Unavailable where
-        there is no default yet.
+        InvalidValue for one that nobody has, unless an endpoint that never answered may have it. Forbidden for one that
+        may not be used. Unavailable where there is no default yet.
         """
         if not model_id:
-            default = self.default()
-            if default is None:
-                raise Unavailable("No model is available yet.", retry_after=5.0)
-            return default.id
-        if not self.complete or self._named(model_id):
-            return model_id
-        listed = [model.id for model in self.models()]
-        more = f" and {len(listed) - NAMED_IN_ERRORS} more" if len(listed) > NAMED_IN_ERRORS else ""
-        known = ", ".join(listed[:NAMED_IN_ERRORS]) or "none"
-        raise InvalidValue(f"Unknown model; available: {known}{more}")
+            default = self.default(may)
+            if default is not None:
+                return default.id
+            if self.complete and self._index:
+                raise Forbidden("Model not permitted: you may use none of those that there are")
+            raise Unavailable("No model is available yet.", retry_after=5.0)
+        if self.complete and self.get(model_id) is None:
+            known = [model.id for model in self.models() if may(model.id)]
+            more = f" and {len(known) - NAMED_IN_ERRORS} more" if len(known) > NAMED_IN_ERRORS else ""
+            raise InvalidValue(f"Unknown model; available: {', '.join(known[:NAMED_IN_ERRORS]) or 'none'}{more}")
+        if not may(model_id):
+            raise Forbidden("Model not permitted")
+        return model_id
 
-    def route(self, model_id: str, *, needs_vision: bool) -> Model:
-        """The model that answers a task: the one asked for, or where it cannot see what must be seen, the default one.
+    def candidates(self, model_id: str, may: May, *, needs_vision: bool) -> list[Candidate]:
+        """Who may answer a task, in order: the model asked for and its fallbacks, as far as they see what must be seen.
 
-        UpstreamUnavailable while an endpoint that may have it never answered; ModelError where nobody has it any more;
+        Instead of one that does not see comes the default one that does, instead of one that nobody has any more the
+        default. UpstreamUnavailable where no endpoint has told yet of any of them; ModelError where there is no model;
         CannotSee where none can see.
         """
-        model = self._named(model_id)
-        if model is None:
-            if not self.complete:
-                raise UpstreamUnavailable("The model endpoint has not answered yet.", endpoint_down=True)
-            raise ModelError("The model asked for is no longer available.")
-        if needs_vision and not model.vision:
-            model = self.default_vision()
+        model = self.get(model_id)
+        note = ""
+        if model is None and self.complete:
+            model = self.default(may)
+            if model is None:
+                raise ModelError("The model asked for is no longer available.")
+            note = f"The model asked for, {model_id}, is no longer available; another one answered."
+        if model is not None and needs_vision and not model.vision:
+            model = self.default_vision(may)
             if model is None:
                 raise CannotSee("The document has to be seen, and no available model can.")
-        return model
-
-    def _named(self, model_id: str) -> Model | None:
-        """The model of this id; the administrator's even unlisted, as not every endpoint lists all it has."""
-        model = self.get(model_id)
-        if model is None and self.complete and self._endpoints and model_id == self._preferred():
-            return self._model(Told(model_id, model_id), next(iter(self._endpoints)))
-        return model
+        first = model.id if model else model_id
+        others = [
+            Candidate(other, f"{first} did not answer; its fallback {other.id} did.")
+            for other in self.fallbacks(first)
+            if may(other.id) and (other.vision or not needs_vision)
+        ]
+        if model is None and not others:
+            raise UpstreamUnavailable("The model endpoint has not answered yet.", endpoint_down=True)
+        return [*([Candidate(model, note)] if model else []), *others]
 
     def _model(self, told: Told, endpoint: str) -> Model:
-        """What is told, else what the name says, else assumed; and what experience taught in any case."""
-        vision, context = well_known(told.id) or (True, ASSUMED_CONTEXT)
-        known = told.vision is not None or well_known(told.id) is not None
-        if told.vision is not None:
-            vision = told.vision
-        facts = self._learned.of(told.id)
-        context = told.context or context
-        pictures = min(told.pictures or PICTURES_PER_CALL, MOST_PICTURES)
+        """What is said of a model, each thing by whoever comes first; and what experience taught in any case."""
+        said, facts = self._said().get(told.id), self._learned.of(told.id)
+        sees, holds = well_known(told.id) or (None, None)
+        name, named_by = _first(
+            (said.name if said else None, Source.ENTRY),
+            (told.name if told.id in self._index else None, Source.ENDPOINT),
+            (told.name, Source.ASSUMED),
+        )
+        vision, seen_by = _first(
+            (said.vision if said else None, Source.ENTRY),
+            (told.vision, Source.ENDPOINT),
+            (sees, Source.TABLE),
+            (True, Source.ASSUMED),
+        )
+        context, measured_by = _first(
+            (said.context if said else None, Source.ENTRY),
+            (told.context, Source.ENDPOINT),
+            (holds, Source.TABLE),
+            (ASSUMED_CONTEXT, Source.ASSUMED),
+        )
+        pictures, counted_by = _first((told.pictures, Source.ENDPOINT), (PICTURES_PER_CALL, Source.ASSUMED))
+        if vision and facts.cannot_see:
+            vision, seen_by = False, Source.LEARNED
+        if facts.context and facts.context < context:
+            context, measured_by = facts.context, Source.LEARNED
+        if facts.pictures and facts.pictures < pictures:
+            pictures, counted_by = facts.pictures, Source.LEARNED
         return Model(
             id=told.id,
             endpoint=endpoint,
-            name=told.name,
-            vision=vision and not facts.cannot_see,
-            vision_known=known or facts.cannot_see,
-            context=min(context, facts.context or context),
-            pictures_per_call=min(pictures, facts.pictures or pictures),
+            name=name,
+            vision=vision,
+            context=context,
+            pictures_per_call=min(pictures, MOST_PICTURES),
             bytes_per_token=self._learned.bytes_per_token(told.id),
+            ollama=told.ollama,
+            sources={
+                "name": named_by,
+                "vision": seen_by,
+                "context": measured_by,
+                "pictures_per_call": counted_by,
+            },
         )
 
 
-def route(catalog: Catalog, model_id: str, pages: Sequence[Page]) -> Model:
-    """The model asked for, or one that sees where pages must be seen. Where none does, the text has to do.
+def candidates(catalog: Catalog, model_id: str, pages: Sequence[Page], may: May) -> list[Candidate]:
+    """Who may answer about these pages, of which there is at least one. Where nobody sees, the text has to do.
 
-    Raises like Catalog.route.
+    Raises like Catalog.candidates.
     """
     try:
-        return catalog.route(model_id, needs_vision=any(page.source is PageSource.PICTURE for page in pages))
+        must_see = any(page.source is PageSource.PICTURE for page in pages)
+        return catalog.candidates(model_id, may, needs_vision=must_see)
     except CannotSee:
         if not any(page.has_text for page in pages):
             raise
-        return catalog.route(model_id, needs_vision=False)
+        return catalog.candidates(model_id, may, needs_vision=False)
+
+
+def _first(*choices: tuple[T | None, Source]) -> tuple[T, Source]:
+    """The first that says anything; the last one always does."""
+    return next((value, source) for value, source in choices if value is not None)
 
 
 def _seeing(models: Sequence[Model]) -> list[Model]:
     """Those that see, known ones first."""
-    seeing = [model for model in models if model.vision]
-    return sorted(seeing, key=lambda model: not model.vision_known)
+    return sorted((model for model in models if model.vision), key=lambda model: model.guessed_to_see)

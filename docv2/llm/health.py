@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from docv2.errors import ModelError, UpstreamUnavailable
@@ -16,6 +16,8 @@ from docv2.telemetry import metrics
 SHORTEST_BLOCK = 1.0
 LONGEST_BLOCK = 60.0
 """Seconds for which an endpoint is left alone; doubled with each block that no success ended."""
+LEAST_POSTPONEMENT = 5.0
+"""Seconds until a task asks again whether it may, where nobody knows when it may."""
 FAILURES_TO_BLOCK = 3
 """Calls in a row that fail, one by one, before an endpoint that does not seem down is left alone."""
 FAILURES_TO_GIVE_UP = 6
@@ -69,27 +71,53 @@ class EndpointHealth:
         """Called when an endpoint that one task was trying may be called by others."""
 
     # -- what may be claimed ------------------------------------------------------------------------------------------
+    def blocked_endpoints(self) -> set[str]:
+        """Names of the endpoints that are left alone now, or tried by one task alone."""
+        now = self._clock()
+        return {name for name, state in self._states.items() if now < state.blocked_until or state.prober}
+
     def blocked_models(self) -> set[str]:
         """Ids of the models of which no further task may start now, for `Store.claim`."""
-        now = self._clock()
-        blocked = {name for name, state in self._states.items() if now < state.blocked_until or state.prober}
-        return self._catalog.ids_at(blocked) if blocked else set()
+        blocked = self.blocked_endpoints()
+        return {model for model in self._catalog.ids_at(blocked) if self._waits(model, blocked)} if blocked else set()
+
+    def holds_back(self, model_id: str) -> bool:
+        """Whether it is one of them."""
+        return self._waits(model_id, self.blocked_endpoints())
+
+    def _waits(self, model_id: str, blocked: Collection[str]) -> bool:
+        """Whether neither the model nor any of its fallbacks may be asked."""
+        return self._catalog.endpoint_of(model_id) in blocked and all(
+            fallback.endpoint in blocked for fallback in self._catalog.fallbacks(model_id)
+        )
 
     def next_opening(self) -> float | None:
         """When the next endpoint may be tried (Unix seconds); None where none is blocked for a time."""
         now = self._clock()
         return min((s.blocked_until for s in self._states.values() if s.blocked_until > now), default=None)
 
+    def lets_in(self, task: Task, model: Model) -> bool:
+        """Whether a running task may ask a model now. The first one after a block keeps others waiting meanwhile."""
+        state = self._of(model.endpoint)
+        if self._clock() < state.blocked_until:
+            return False
+        if state.blocks and state.prober is None:
+            state.prober = task.task_id
+        return state.prober in (None, task.task_id)
+
+    def postponed(self, models: Sequence[Model]) -> Consequence:
+        """What it means for a task that it may ask none of these models now: back to its place until one opens."""
+        opening = min(self._of(model.endpoint).blocked_until for model in models)
+        return Consequence(error=None, counts=False, not_before=max(opening, self._clock() + LEAST_POSTPONEMENT))
+
     # -- what happened ------------------------------------------------------------------------------------------------
     def started(self, task: Task) -> None:
         """A task was claimed. The first one after a block keeps others of its endpoint waiting until it knows more."""
-        model = self._catalog.get(task.model)
-        state = self._of(model.endpoint) if model else _State()
-        if state.blocks and state.prober is None and self._clock() >= state.blocked_until:
-            state.prober = task.task_id
+        if model := self._catalog.get(task.model):
+            self.lets_in(task, model)
 
     def finished(self, task: Task) -> None:
-        """A task left the pool for whatever reason; if it was to try its endpoint, another may."""
+        """A task left the pool or a model for whatever reason; if it was to try the endpoint, another may."""
         for state in self._states.values():
             if state.prober == task.task_id:
                 self._release(state)
@@ -101,8 +129,11 @@ class EndpointHealth:
         state.last_success = self._clock()
         self._release(state)
 
-    def after_failure(self, task: Task, error: UpstreamUnavailable) -> Consequence:
-        """A call failed: what becomes of the endpoint that the error names, and of the task."""
+    def after_failure(self, task: Task, error: UpstreamUnavailable, *, given_up: int = 0) -> Consequence:
+        """A call failed: what becomes of the endpoint that the error names, and of the task.
+
+        `given_up` counts the models that failed for good on the task before this one was asked.
+        """
         metrics.upstream_failed(error.endpoint, down=error.endpoint_down)
         state = self._of(error.endpoint)
         now = self._clock()
@@ -116,6 +147,7 @@ class EndpointHealth:
         return consequence(
             error,
             failures=task.upstream_failures,
+            most=FAILURES_TO_GIVE_UP * (1 + given_up),
             served_since=served_since,
             now=now,
             blocked_until=state.blocked_until,
@@ -140,9 +172,16 @@ class EndpointHealth:
 
 
 def consequence(
-    error: UpstreamUnavailable, *, failures: int, served_since: bool, now: float, blocked_until: float, jitter: float
+    error: UpstreamUnavailable,
+    *,
+    failures: int,
+    served_since: bool,
+    now: float,
+    blocked_until: float,
+    jitter: float,
+    most: int = FAILURES_TO_GIVE_UP,
 ) -> Consequence:
-    """What a failed call means for a task that had so many failures.
+    """What a failed call means for a task that had so many failures, of `most` that end it.
 
     A failure counts against the task where the endpoint is not down, or is down for this task alone: it has served
     others since the task failed last. An endpoint that asks to wait never counts. `jitter` is from 0 to 1.
@@ -150,7 +189,7 @@ def consequence(
     counts = not error.endpoint_down or (served_since and error.retry_after is None)
     failures += counts
     seconds = min(LONGEST_BACKOFF, 2.0 ** max(failures, 1)) * _spread(jitter)
-    gives_up = counts and failures >= FAILURES_TO_GIVE_UP
+    gives_up = counts and failures >= most
     given_up = ModelError(f"Given up after {failures} failed calls. The last: {error.message}")
     given_up.quoted = error.quoted
     return Consequence(

@@ -157,10 +157,18 @@ def smaller(facts: Facts, complaint: Complaint, *, tokens: int, pictures: int) -
 class Learned:
     """Facts by model, kept in the store."""
 
-    def __init__(self, store: Notes | None = None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Notes | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        said: Callable[[str], list[Any]] = lambda _: [],
+    ) -> None:
+        """`said` gives what the administrator says a model can do. What was learned before he said it is void."""
         self._store = store
         self._clock = clock
-        self._facts: dict[str, tuple[Facts, float]] = {}
+        self._said = said
+        self._facts: dict[str, tuple[Facts, float, list[Any]]] = {}
         self._bytes_per_token: dict[str, float] = {}
         self._written: dict[str, float] = {}
 
@@ -171,22 +179,23 @@ class Learned:
         known = {field.name for field in fields(Facts)}
         for model, value in (await self._store.notes(NOTE)).items():
             facts: dict[str, Any] = {name: item for name, item in value.items() if name in known}
-            self._facts[model] = (Facts(**facts), float(value.get("learned_at", 0.0)))
+            self._facts[model] = (Facts(**facts), float(value.get("learned_at", 0.0)), value.get("said", []))
         for model, value in (await self._store.notes(TOKENS_NOTE)).items():
             self._bytes_per_token[model] = self._written[model] = float(value["bytes_per_token"])
 
     def of(self, model: str) -> Facts:
         """What holds for a model now."""
-        facts, learned_at = self._facts.get(model, (Facts(), 0.0))
-        return facts if self._clock() - learned_at < FORGOTTEN_AFTER else Facts()
+        facts, learned_at, said = self._facts.get(model, (Facts(), 0.0, []))
+        holds = self._clock() - learned_at < FORGOTTEN_AFTER and said == self._said(model)
+        return facts if holds else Facts()
 
     async def keep(self, model: str, facts: Facts) -> None:
         """Remember what a model has just taught."""
         if facts == self.of(model):
             return
-        now = self._clock()
-        self._facts[model] = (facts, now)
-        await self._save(NOTE, model, {**asdict(facts), "learned_at": now})
+        now, said = self._clock(), self._said(model)
+        self._facts[model] = (facts, now, said)
+        await self._save(NOTE, model, {**asdict(facts), "learned_at": now, "said": said})
 
     # -- tokens -------------------------------------------------------------------------------------------------------
     def bytes_per_token(self, model: str) -> float:

@@ -25,6 +25,11 @@ class User:
     active: bool
     created_at: float
 
+    @property
+    def is_admin(self) -> bool:
+        """Whether nothing is kept from them."""
+        return self.role == "admin"
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:

@@ -7,7 +7,7 @@ from typing import Any
 
 from docv2.errors import Conflict, FileTooLarge, InvalidValue, NotFound
 from docv2.views import TaskList, TaskSummary
-from docv2.web import configuration, operation, people
+from docv2.web import configuration, models, operation, people
 from docv2.web.route import Route
 
 _JSON = (InvalidValue, FileTooLarge)
@@ -48,6 +48,23 @@ _ROUTES = (
         answers=configuration.ConfigurationBody,
         json=configuration.Import,
         refuses=(*_JSON, Conflict),
+    ),
+    Route("GET", "/admin/models", models.list_models, answers=models.KnownModels),
+    Route(
+        "POST",
+        "/admin/models",
+        models.set_model,
+        answers=models.KnownModel,
+        json=models.ModelEntry,
+        creates=True,
+        refuses=(*_JSON, Conflict),
+    ),
+    Route(
+        "DELETE",
+        "/admin/models/{model_id}",
+        models.remove_model,
+        answers=models.RemovedEntry,
+        refuses=(NotFound, Conflict),
     ),
     Route("GET", "/admin/users", people.list_users, answers=people.UsersBody),
     Route(

@@ -31,7 +31,7 @@ from docv2.intake import Listing, Look, PageListing, Question
 from docv2.quote import Quoted
 from docv2.telemetry.notify import fed_watchdog, notify
 from docv2.views import Accepted, CancelledTask, PageList, TaskList, TaskView
-from docv2.web import accounts, administration, audit, metrics, middleware, openapi, system, tasks
+from docv2.web import accounts, administration, audit, metrics, middleware, models, openapi, system, tasks
 from docv2.web.inputs import NoQuery, with_query
 from docv2.web.route import Route
 from docv2.web.server import Runner
@@ -74,7 +74,16 @@ ROUTES = (
         refuses=(NotFound, InvalidValue),
     ),
     Route("DELETE", "/api/v2/tasks/{task_id}", tasks.cancel, answers=CancelledTask, refuses=(NotFound, Conflict)),
-    Route("GET", "/api/v2/models", system.models, public=True, answers=system.ModelsBody),
+    Route(
+        "GET",
+        "/api/v2/models",
+        models.models,
+        public=True,
+        answers=models.ModelsBody,
+        refuses=(Unauthenticated, Forbidden),
+    ),
+    Route("GET", "/api/v1/models", models.openai_models, answers=models.OpenAIModels),
+    Route("GET", "/ollama/api/tags", models.ollama_models, public=True, answers=models.OllamaModels),
     Route("GET", "/api/v2/health", system.health, public=True, answers=system.HealthBody),
     Route("GET", "/api/v2/config", system.config, answers=system.ConfigBody),
     Route(
@@ -129,9 +138,10 @@ def create_app(services: Services) -> web.Application:
             handler = middleware.for_admins(handler)
         if not route.public:
             handler = middleware.for_users(handler)
-        app.router.add_route(route.method, route.path, handler)
+        path = route.path.replace("{model_id}", "{model_id:.+}")  # ids of models hold slashes
+        app.router.add_route(route.method, path, handler)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, handler)
+            app.router.add_route("HEAD", path, handler)
     app.router.add_get("/docs/static/{name}", openapi.part_of_page)
     return app
 

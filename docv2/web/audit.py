@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
-from docv2.accounts.users import ADMIN
 from docv2.errors import Forbidden
 from docv2.telemetry import audit
 from docv2.validation import PLAIN_NUMBER, Input
@@ -43,7 +42,7 @@ class AuditRecords:
 
 async def search(request: web.Request) -> web.Response:
     """Search the audit. For administrators."""
-    if request[USER].role != ADMIN:
+    if not request[USER].is_admin:
         raise Forbidden("This is for administrators")
     found = request[QUERY].model_dump()
     file = request.app[SERVICES].settings.audit_path

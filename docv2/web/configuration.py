@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,17 +153,29 @@ async def import_configuration(request: web.Request) -> web.Response:
     return answer(_body(services))
 
 
+def doubts(services: Services, model_id: str) -> Iterator[str]:
+    """What an administrator should look at in what is said of a model."""
+    catalog = services.catalog
+    if not catalog.lists(model_id):
+        yield f"No endpoint lists the model {model_id}"
+    if fallback := services.config.current.model(model_id).fallback:
+        model, other = catalog.get(model_id), catalog.get(fallback)
+        if other is None:
+            yield f"Nobody has the model {fallback}, the fallback of {model_id}"
+        elif model and model.vision and not other.vision:
+            yield f"The model {fallback}, the fallback of {model_id}, cannot see"
+
+
 def _body(services: Services) -> ConfigurationBody:
     config, latest = services.config.current, services.config.latest
-    named = [config.admin_model, *config.model_configs]
-    unlisted = [name for name in dict.fromkeys(named) if name and not services.catalog.get(name)]
+    named = dict.fromkeys([config.admin_model, *config.model_configs])
     return ConfigurationBody(
         api_v2=config,
         overrides=latest.overrides,
         version=latest.version,
         changed_at=latest.changed_at,
         changed_by=latest.changed_by,
-        warnings=tuple(f"No endpoint lists the model {name}" for name in unlisted),
+        warnings=tuple(doubt for name in named if name for doubt in doubts(services, name)),
     )
 
 

@@ -55,6 +55,12 @@ def headers_of(request: web.Request, model: type[M]) -> M:
     return checked(model, {name: request.headers[name] for name in names if name in request.headers})
 
 
+def _number(text: str) -> int | float:
+    """JSON has one kind of number: what counts may be sent as 3.0."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
 async def json_of(request: web.Request, model: type[M], *, most: int = JSON_BYTES) -> M:
     """The body, which is to be one JSON object of at most so many bytes."""
     if request.content_type != "application/json":
@@ -71,7 +77,7 @@ async def json_of(request: web.Request, model: type[M], *, most: int = JSON_BYTE
     except web.RequestPayloadError:
         raise BadRequest("The body of the request is malformed or ends early") from None
     try:
-        values: Any = json.loads(body)
+        values: Any = json.loads(body, parse_float=_number)
     except (ValueError, RecursionError):
         raise BadRequest("The body is no JSON") from None
     if not isinstance(values, dict):

@@ -10,10 +10,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from docv2.accounts.keys import PREFIX
-from docv2.accounts.users import ADMIN
 from docv2.errors import DocV2Error, Forbidden, MethodNotAllowed, NotFound, RequestError, Unauthenticated, Unavailable
 from docv2.intake import TASK_ID
 from docv2.settings import Settings
+from docv2.store.base import User
 from docv2.telemetry import logs, metrics
 from docv2.web import audit
 from docv2.web.answers import complete_headers, failure, new_request_id, plain_failure
@@ -81,20 +81,30 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
     complete_headers(response.headers, request.get(REQUEST_ID) or new_request_id())
 
 
+async def caller(request: web.Request) -> User | None:
+    """Whose key or token a request sends, to be found under USER from then on; None where it sends none.
+
+    Unauthenticated where it is not good, Forbidden where it may not be used here.
+    """
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    credentials = credentials.strip()
+    if scheme.lower() != "bearer" or not credentials:
+        return None
+    services = request.app[SERVICES]
+    if credentials.startswith(PREFIX):
+        request[USER] = await request.app[KEY_CHECK].user(credentials)
+        _check_key_may(services.settings, request.path)
+    else:
+        request[USER] = await services.sessions.user(credentials)
+    return request[USER]
+
+
 def for_users(handler: Handler) -> Handler:
     """Let only those in who send a key or a token that is good; the handler finds the user under USER."""
 
     async def checked(request: web.Request) -> web.StreamResponse:
-        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        credentials = credentials.strip()
-        if scheme.lower() != "bearer" or not credentials:
+        if await caller(request) is None:
             raise Unauthenticated("This needs credentials: Authorization: Bearer <API key or token>")
-        services = request.app[SERVICES]
-        if credentials.startswith(PREFIX):
-            request[USER] = await request.app[KEY_CHECK].user(credentials)
-            _check_key_may(services.settings, request.path)
-        else:
-            request[USER] = await services.sessions.user(credentials)
         return await handler(request)
 
     return checked
@@ -104,7 +114,7 @@ def for_admins(handler: Handler) -> Handler:
     """Let only administrators in; inside of `for_users`."""
 
     async def checked(request: web.Request) -> web.StreamResponse:
-        if request[USER].role != ADMIN:
+        if not request[USER].is_admin:
             raise Forbidden("This is for administrators")
         return await handler(request)
 

@@ -32,6 +32,13 @@ STATIC = Path(__file__).with_name("static")
 PARTS = {"docs.css": "text/css; charset=utf-8", "docs.js": "text/javascript; charset=utf-8"}
 """What the page loads."""
 
+PATH_PARAMETERS = {
+    "task_id": "The id that `process` answered.",
+    "user_id": "The id of a user.",
+    "key_id": "The id of a key.",
+    "model_id": "The id of a model. A slash in it may stand as it is.",
+}
+
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -145,7 +152,9 @@ def _operation(route: Route, routes: list[Route], schemas: Schemas) -> Schema:
         operation["requestBody"] = _body("multipart/form-data", schemas[route.form])
         types = ", ".join(sorted(set(EXTENSIONS.values())))
         operation["requestBody"]["content"]["multipart/form-data"]["encoding"] = {"file": {"contentType": types}}
-    operation["responses"] = {"200": _success(route, routes, schemas), **_failures(route, schemas)}
+    success = _success(route, routes, schemas)
+    made = {"201": {**success, "description": "Made"}} if route.creates else {}
+    operation["responses"] = {"200": success, **made, **_failures(route, schemas)}
     return operation
 
 
@@ -158,11 +167,13 @@ def _path_parameters(route: Route) -> Iterator[Schema]:
     for part in route.path.split("/"):
         if part.startswith("{"):
             yield {
-                "name": part[1:-1],
+                "name": (name := part[1:-1]),
                 "in": "path",
                 "required": True,
-                "description": "The id that `process` answered.",
-                "schema": {"type": "string", "format": "uuid"},
+                "description": PATH_PARAMETERS[name],
+                "schema": {"type": "string", "minLength": 1}
+                if name in ("key_id", "model_id")
+                else {"type": "string", "format": "uuid"},
             }
 
 

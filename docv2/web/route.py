@@ -31,6 +31,8 @@ class Route:
     """The headers that mean something to it alone, by their names as aliases."""
     json: type[Input] | None = None
     """Its body, where that is JSON."""
+    creates: bool = False
+    """Whether it answers 201 where there is something that was not there before, and else 200."""
     form: type[Input] | None = None
     """Its body, where that is a form with these fields and a file."""
     refuses: tuple[type[DocV2Error], ...] = ()

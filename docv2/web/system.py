@@ -1,21 +1,20 @@
-"""The routes about the service itself: models, health, configuration, version."""
+"""The routes about the service itself: health, configuration, version."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 import docv2
-from docv2.config import Config
 from docv2.errors import Unavailable
-from docv2.llm.catalog import Model
 from docv2.store.base import QueueDepth
 from docv2.views import MemoryUsage, memory_usage
 from docv2.web.answers import answer
-from docv2.web.state import SERVICES
+from docv2.web.state import SERVICES, USER
 from docv2.worker.gate import Level
 
 if TYPE_CHECKING:
@@ -27,36 +26,6 @@ class VersionBody:
     """Which docv2 this is."""
 
     version: str
-
-
-@dataclass(frozen=True, slots=True)
-class ListedModel:
-    """A model as listed."""
-
-    id: str
-    name: str
-    vision_capable: bool
-    capabilities: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDefaults:
-    """What a task of a model gets unless its request says otherwise."""
-
-    temperature: float
-    max_tokens: int
-    vision_capable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelsBody:
-    """The models that documents can be sent to."""
-
-    models: tuple[ListedModel, ...]
-    default_model: str
-    """Empty where no endpoint has listed a model yet."""
-    vision_models: tuple[str, ...]
-    model_configs: dict[str, ModelDefaults]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,31 +79,6 @@ async def version(_: web.Request) -> web.Response:
     return answer(VersionBody(docv2.__version__))
 
 
-async def models(request: web.Request) -> web.Response:
-    """The models, and what each is asked with by default."""
-    services = request.app[SERVICES]
-    config = services.config.current
-    listed = services.catalog.models()
-    default = services.catalog.default()
-    return answer(
-        ModelsBody(
-            models=tuple(
-                ListedModel(model.id, model.name, model.vision, ("vision", "text") if model.vision else ("text",))
-                for model in listed
-            ),
-            default_model=default.id if default else "",
-            vision_models=tuple(model.id for model in listed if model.vision),
-            model_configs={model.id: _defaults(config, model) for model in listed},
-        )
-    )
-
-
-def _defaults(config: Config, model: Model) -> ModelDefaults:
-    own = config.model(model.id)
-    temperature = config.temperature if own.temperature is None else own.temperature
-    return ModelDefaults(temperature, own.max_tokens or config.max_tokens, model.vision)
-
-
 async def health(request: web.Request) -> web.Response:
     """Whether documents are taken and answered. 503 where the service should get no traffic."""
     services = request.app[SERVICES]
@@ -171,14 +115,17 @@ async def health(request: web.Request) -> web.Response:
 async def config(request: web.Request) -> web.Response:
     """The configuration in force."""
     services = request.app[SERVICES]
-    current, default = services.config.current, services.catalog.default()
+    current = services.config.current
+    may = partial(current.permits, request[USER])
+    default = services.catalog.default(may)
+    chosen = current.admin_model if may(current.admin_model) else ""
     return answer(
         ConfigBody(
             enabled=current.enabled,
             max_file_size=current.max_file_size,
             max_concurrent=current.max_concurrent,
             timeout=int(current.timeout) if current.timeout.is_integer() else current.timeout,
-            admin_model=current.admin_model or (default.id if default else ""),
+            admin_model=chosen or (default.id if default else ""),
             supported_formats=tuple(
                 known for known in current.supported_formats if known not in current.blocked_extensions
             ),
@@ -209,10 +156,12 @@ def _impairments(services: Services) -> list[str]:
         reasons.append("No model endpoint is configured: the embedded reader answers")
     elif not catalog.complete:
         reasons.append("A model endpoint has not listed its models yet")
-    elif config.admin_model and not catalog.get(config.admin_model):
+    elif config.admin_model and not catalog.lists(config.admin_model):
         reasons.append(f"The default model {config.admin_model} is not listed by any endpoint")
     if services.health.blocked_models():
         reasons.append("A model endpoint is failing; its tasks wait")
+    elif services.health.blocked_endpoints():
+        reasons.append("A model endpoint is failing; the fallbacks of its models answer")
     return reasons
 
 

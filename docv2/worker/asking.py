@@ -73,6 +73,8 @@ class Asking:
     endpoint: Endpoint
     clock: StepClock
     means: Means
+    notes: tuple[str, ...] = ()
+    """What the reader of any answer of this model must know."""
 
     async def run(self) -> Result:
         """Ask about all that no kept answer covers, then combine the answers into one."""
@@ -237,7 +239,7 @@ class Asking:
             finish_reason=reply.finish_reason,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
-            notes=reply.notes,
+            notes=(*self.notes, *reply.notes),
         )
         meter.finished(part.scope)
         uses = self._uses(question.excerpts, reply.prompt_tokens)

@@ -17,7 +17,7 @@ class StepClock:
 
     def __init__(self, timer: asyncio.Timeout, config: Config, step_seconds: float, worked_seconds: float) -> None:
         self._timer = timer
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + config.max_task_seconds - worked_seconds
 
@@ -26,25 +26,25 @@ class StepClock:
         metrics.STEPS.inc()
         self.start()
 
-    def start(self) -> None:
-        """The time for a step starts."""
-        self._timer.reschedule(min(self._loop.time() + self._step_seconds, self._end))
+    def start(self, step_seconds: float | None = None) -> None:
+        """The time for a step starts; from now on so many seconds each, where they are given."""
+        self.step_seconds = step_seconds or self.step_seconds
+        self._timer.reschedule(min(self._loop.time() + self.step_seconds, self._end))
 
 
 @asynccontextmanager
 async def step_clock(config: Config, task: Task) -> AsyncIterator[StepClock]:
     """End what runs in it with OutOfTime once a step, or the whole, takes too long."""
     timer = asyncio.timeout(None)
-    step_seconds = config.model(task.model).timeout or config.timeout
     try:
         async with timer:
-            clock = StepClock(timer, config, step_seconds, task.worked_seconds)
+            clock = StepClock(timer, config, config.step_seconds(task.model), task.worked_seconds)
             clock.start()
             yield clock
     except TimeoutError:
         if not timer.expired():
             raise
         raise OutOfTime(
-            f"No page or part was finished within {step_seconds:g} seconds, "
+            f"No page or part was finished within {clock.step_seconds:g} seconds, "
             f"or the task took more than {config.max_task_seconds:g} seconds in all"
         ) from None

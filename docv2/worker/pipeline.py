@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from docv2.config import Config, RuntimeConfig
@@ -18,17 +19,19 @@ from docv2.errors import (
     ContextExceeded,
     Crashed,
     DocumentError,
+    ModelError,
     ParserDied,
     TaskError,
     Unavailable,
+    UnfitAnswer,
     UpstreamUnavailable,
 )
 from docv2.estimate import asked
 from docv2.events import Changes
 from docv2.extract.base import is_whole, read
-from docv2.llm.catalog import Catalog, route
+from docv2.llm.catalog import Catalog, candidates
 from docv2.llm.forms import FormCheck
-from docv2.llm.health import EndpointHealth
+from docv2.llm.health import Consequence, EndpointHealth
 from docv2.sandbox import Sandbox
 from docv2.storage.base import Storage
 from docv2.store.base import Store
@@ -81,13 +84,16 @@ class Pipeline:
         try:
             async with step_clock(self._config.current, task) as clock:
                 result = await self._answer(task, clock)
+            if isinstance(result, Consequence):
+                await self._put_back(task, result)
+                return
             await self._store.complete(task.claim, result)
             expected = None if task.estimated_wait is None else task.estimated_wait + (task.estimated_work or 0)
             metrics.task_completed(created_at=task.created_at, started_at=task.started_at, estimated=expected)
         except ClaimLost:
             log.info("task %s ended meanwhile", task.task_id)
         except UpstreamUnavailable as error:
-            await self._wait_for_upstream(task, error)
+            await self._put_back(task, self._failed(task, error))
         except Unavailable as error:
             log.warning("task %s goes back to its place: %s", task.task_id, error)
             await self._store.release(task.claim, not_before=time.time() + STORE_RETRY_SECONDS)
@@ -111,13 +117,17 @@ class Pipeline:
             await self._store.fail(task.claim, error.message, error.error_type)
             metrics.task_failed(error.error_type)
 
-    async def _wait_for_upstream(self, task: Task, error: UpstreamUnavailable) -> None:
+    def _failed(self, task: Task, error: UpstreamUnavailable, given_up: int = 0) -> Consequence:
+        """What comes of a failed call."""
+        log.warning("task %s: its model endpoint failed: %s", task.task_id, error.for_log)
+        return self._health.after_failure(task, error, given_up=given_up)
+
+    async def _put_back(self, task: Task, after: Consequence) -> None:
         """Back to its place until the endpoint may do better; failed, where the endpoint fails on this task alone."""
-        after = self._health.after_failure(task, error)
         if after.error is not None:
             await self._fail(task, after.error)
             return
-        log.warning("task %s waits for its model endpoint: %s", task.task_id, error.for_log)
+        log.info("task %s waits for its model endpoint", task.task_id)
         with suppress(ClaimLost):
             await self._store.release(task.claim, not_before=after.not_before, upstream_failed=after.counts)
 
@@ -174,7 +184,8 @@ class Pipeline:
         return [page for number, page in enumerate(found, 1) if page.number == number]
 
     # -- asking -------------------------------------------------------------------------------------------------------
-    async def _answer(self, task: Task, clock: StepClock) -> Result:
+    async def _answer(self, task: Task, clock: StepClock) -> Result | Consequence:
+        """The answer, or why there is none yet."""
         folder = await self._folders.make(task.task_id)
         config = self._config.current
         task = replace(task, prompt=config.asked(task.prompt))
@@ -184,24 +195,56 @@ class Pipeline:
             reason = f": {unread[0].reason}" if unread else ""
             raise DocumentError(f"No page of the document could be read{reason}")
         sizes = await text_sizes(pages, folder)
-        model = route(self._catalog, task.model, pages)
-        kept = await self._store.parts(task.task_id)
-        began = time.monotonic()
-        for lessons_left in reversed(range(LESSONS)):
-            endpoint = self._catalog.endpoint(model)
-            asking = Asking(task, pages, sizes, folder, model, endpoint, clock, self._means)
+        return await self._ask(task, pages, sizes, folder, clock)
+
+    async def _ask(
+        self, task: Task, pages: Sequence[Page], sizes: dict[int, int], folder: Path, clock: StepClock
+    ) -> Result | Consequence:
+        """Ask the first model that may be asked now; where it fails for good or its endpoint does, the next one."""
+        config, kept = self._config.current, await self._store.parts(task.task_id)
+        may = partial(config.permits, await self._store.user(task.user_id))
+        found = candidates(self._catalog, task.model, pages, may)
+        given_up: dict[str, TaskError] = {}
+        asked_ids: set[str] = set()
+        began, lessons_left = time.monotonic(), LESSONS
+        while True:
+            left = [one for one in found if one.model.id not in given_up]
+            if not left:
+                raise next(iter(given_up.values()))
+            chosen = next((one for one in left if self._health.lets_in(task, one.model)), None)
+            if chosen is None:
+                return self._health.postponed([one.model for one in left])
+            model = chosen.model
+            if model.id not in asked_ids:
+                asked_ids.add(model.id)
+                clock.start(config.step_seconds(model.id))
+            endpoint, notes = self._catalog.endpoint(model), (chosen.note,) if chosen.note else ()
             try:
-                result = await asking.run()
-                break
-            except (CannotSee, ContextExceeded):
-                # What the refusal taught changes the route or the plan; if it changes nothing, it is final.
-                better = route(self._catalog, task.model, pages)
-                if better == model or not lessons_left:
-                    raise
-                model = better
-        if not kept:
-            await self._store.measure("asking", asked(model.id, task.media_type), len(pages), time.monotonic() - began)
-        return result
+                result = await Asking(task, pages, sizes, folder, model, endpoint, clock, self._means, notes).run()
+            except UnfitAnswer:
+                raise  # another model would start from the same kept answers
+            except ModelError as error:
+                if isinstance(error, CannotSee | ContextExceeded) and lessons_left:
+                    lessons_left -= 1
+                    # What the refusal taught changes the route or the plan; if it changes nothing, it is final.
+                    found = candidates(self._catalog, task.model, pages, may)
+                    if all(one.model != model for one in found):
+                        continue
+                log.warning("task %s: the model %s cannot answer it: %s", task.task_id, model.id, error.for_log)
+                self._health.finished(task)  # whether its endpoint works may be tried by another
+                given_up[model.id] = error
+            except UpstreamUnavailable as error:
+                after = self._failed(task, error, len(given_up))
+                following = next((one for one in left if self._health.lets_in(task, one.model)), None)
+                if after.error is not None:
+                    given_up[model.id] = after.error
+                elif following in (None, chosen):
+                    return after
+            else:
+                if not kept and asked_ids == {model.id}:
+                    seconds = time.monotonic() - began
+                    await self._store.measure("asking", asked(model.id, task.media_type), len(pages), seconds)
+                return result
 
 
 def as_allowed(pages: Sequence[Page], config: Config) -> list[Page]:

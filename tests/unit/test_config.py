@@ -10,10 +10,12 @@ import pytest
 from docv2 import settings as process_settings
 from docv2.config import Config, RuntimeConfig, automatic_concurrency, from_settings, merged, normalized, validated
 from docv2.errors import BadRequest, InvalidValue, NotFound, StartError
+from docv2.store.base import User
 from docv2.store.sqlite import SQLiteStore
 from tests.waiting import until
 
 GIB = 1024**3
+PEOPLE = [("ada", "user"), ("mary", "user"), ("grace", "admin")]
 GUIDE = {
     "temperature": 0.7,
     "max_tokens": 8000,
@@ -92,6 +94,18 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         validated({"temperature": -1, "rate_limits": {"per_day": 0}, "supported_formats": ["exe"]})
     for words in ("temperature", "rate_limits.per_day", "supported_formats.0 must be one of pdf"):
         assert words in error.value.message
+
+
+def test_who_may_use_a_model_is_said_by_address_and_administrators_always_may() -> None:
+    config = validated({"model_configs": {"m": {"users": ["Ada@Example.org"]}, "none": {"users": []}}})
+    ada, mary, grace = (User(name, f"{name}@EXAMPLE.org", name, role, True, 0.0) for name, role in PEOPLE)
+    may = [[config.permits(user, model) for user in (None, ada, mary, grace)] for model in ("m", "none", "other")]
+    assert may == [[False, True, False, True], [False, False, False, True], [True] * 4]
+
+
+def test_a_model_is_not_its_own_fallback() -> None:
+    with pytest.raises(InvalidValue, match="the fallback of the model m must be another one"):
+        validated({"model_configs": {"m": {"fallback": "m"}}})
 
 
 # -- at run time ------------------------------------------------------------------------------------------------------

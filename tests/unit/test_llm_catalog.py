@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from docv2.errors import CannotSee, InvalidValue, ModelError, StartError, Unavailable, UpstreamUnavailable
+from docv2.config import ModelConfig
+from docv2.errors import CannotSee, Forbidden, InvalidValue, ModelError, StartError, Unavailable, UpstreamUnavailable
 from docv2.llm.capabilities import UNTOLD_LOCAL_CONTEXT, models_of, well_known
 from docv2.llm.catalog import ASSUMED_CONTEXT, MOST_PICTURES, PICTURES_PER_CALL, Catalog, endpoints_of
 from docv2.llm.client import Endpoint
@@ -21,17 +22,32 @@ from tests.endpoint import Behaviour, ScriptedEndpoint
 Make = Callable[..., Any]
 
 
+def anyone(_: str) -> bool:
+    return True
+
+
+def first(catalog: Catalog, model_id: str, *, needs_vision: bool) -> str:
+    """The model that is asked first."""
+    return catalog.candidates(model_id, anyone, needs_vision=needs_vision)[0].model.id
+
+
 @pytest.fixture
 async def make(store: SQLiteStore) -> AsyncIterator[Make]:
     """A catalogue of some scripted endpoints, as after a start."""
     async with AsyncExitStack() as stack:
 
-        async def make(*servers: ScriptedEndpoint, preferred: str = "", refresh: bool = True) -> Catalog:
-            learned = Learned(store)
+        async def make(
+            *servers: ScriptedEndpoint,
+            preferred: str = "",
+            refresh: bool = True,
+            entries: dict[str, ModelConfig] | None = None,
+        ) -> Catalog:
+            said = entries if entries is not None else {}
+            learned = Learned(store, said=lambda model: [said[model].context] if model in said else [])
             endpoints = endpoints_of([server.base_url for server in servers], [], learned)
             for endpoint in endpoints:
                 await stack.enter_async_context(endpoint)
-            catalog = Catalog(endpoints, store, learned, preferred=lambda: preferred)
+            catalog = Catalog(endpoints, store, learned, preferred=lambda: preferred, said=lambda: said)
             await catalog.load()
             if refresh:
                 await catalog.refresh()
@@ -130,6 +146,21 @@ async def test_what_lists_tell(entry: dict[str, Any], vision: bool | None, conte
     assert (told.vision, told.context) == (vision, context)
 
 
+TAG = {
+    "modified_at": "2026-10-01T12:00:00.0Z",
+    "size": 3_338_801_804,
+    "digest": "a2af6cc3eb7f",
+    "details": {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "gemma3",
+        "parameter_size": "4.3B",
+        "quantization_level": "Q4_K_M",
+        "families": ["gemma3"],
+    },
+}
+
+
 async def test_what_ollama_tells() -> None:
     shows: dict[str, Any] = {
         "seeing": {"capabilities": ["completion", "vision"], "model_info": {"llama.context_length": 131072}},
@@ -140,10 +171,16 @@ async def test_what_ollama_tells() -> None:
     pages: dict[str, object] = {
         "/api/ps": {"models": [{"model": "loaded", "context_length": 65536}, None]},
         "/api/show": lambda body: shows.get(body["model"]),
+        "/api/tags": {"models": [{**TAG, "name": "tiny", "model": "tiny"}, None, {"model": "set", "size": "?"}]},
     }
     entries = [{"id": name, "owned_by": "library"} for name in [*shows, "gone"]]
     async with ScriptedEndpoint(entries, pages=pages) as server, Endpoint(server.base_url) as endpoint:
-        told = {one.id: (one.vision, one.context) for one in await models_of(endpoint)}
+        listed = await models_of(endpoint)
+    tags = {one.id: one.ollama for one in listed}
+    assert (tags["tiny"], tags["seeing"]) == (TAG, None)
+    assert tags["set"] is not None
+    assert (tags["set"]["size"], tags["set"]["details"]["families"]) == (0, [])
+    told = {one.id: (one.vision, one.context) for one in listed}
     assert told == {
         "seeing": (True, UNTOLD_LOCAL_CONTEXT),
         "loaded": (False, 65536),
@@ -214,7 +251,7 @@ async def test_told_beats_known_beats_assumed_and_experience_beats_all(make: Mak
     told = {"id": "gpt-4", "capabilities": {"vision": True}, "context_length": 50_000}
     async with ScriptedEndpoint([told, "gpt-4o", "house-model"]) as server:
         catalog = await make(server)
-        found = {m.id: (m.vision, m.vision_known, m.context, m.pictures_per_call) for m in catalog.models()}
+        found = {m.id: (m.vision, not m.guessed_to_see, m.context, m.pictures_per_call) for m in catalog.models()}
         assert found == {
             "gpt-4": (True, True, 50_000, PICTURES_PER_CALL),
             "gpt-4o": (True, True, 128_000, PICTURES_PER_CALL),
@@ -267,16 +304,16 @@ async def test_lessons_are_doubted_after_a_day(store: SQLiteStore) -> None:
 async def test_default(make: Make, models: list[str], preferred: str, default: str) -> None:
     async with ScriptedEndpoint(models) as server:
         catalog = await make(server, preferred=preferred)
-    assert catalog.choose() == default
-    assert catalog.choose(default) == default
-    assert catalog.route(default, needs_vision=False).id == default
+    assert catalog.choose("", anyone) == default
+    assert catalog.choose(default, anyone) == default
+    assert first(catalog, default, needs_vision=False) == default
 
 
 async def test_unknown_models_are_refused_by_name_of_those_there_are(make: Make) -> None:
     async with ScriptedEndpoint([f"model-{n:02}" for n in range(30)]) as server:
         catalog = await make(server)
     with pytest.raises(InvalidValue) as caught:
-        catalog.choose("nope\n")
+        catalog.choose("nope\n", anyone)
     assert "model-00, model-01" in caught.value.message
     assert caught.value.message.endswith("model-19 and 10 more")
 
@@ -285,40 +322,166 @@ async def test_while_an_endpoint_never_answered_a_named_model_waits(make: Make) 
     async with ScriptedEndpoint(["a"]) as server:
         await server.stop()
         catalog = await make(server)
-        assert catalog.choose("anything") == "anything"
+        assert catalog.choose("anything", anyone) == "anything"
         with pytest.raises(UpstreamUnavailable) as waits:
-            catalog.route("anything", needs_vision=False)
+            first(catalog, "anything", needs_vision=False)
         assert waits.value.endpoint_down
         with pytest.raises(Unavailable):
-            catalog.choose()
+            catalog.choose("", anyone)
         await server.start()
         await catalog.refresh()
         with pytest.raises(InvalidValue):
-            catalog.choose("anything")
-        with pytest.raises(ModelError):
-            catalog.route("anything", needs_vision=False)
+            catalog.choose("anything", anyone)
+        assert first(catalog, "anything", needs_vision=False) == "a", "a task that was accepted is answered"
 
 
 async def test_pictures_go_to_a_model_that_sees(make: Make) -> None:
     async with ScriptedEndpoint(["gpt-4", "house-model", "gpt-4o"]) as server:
         catalog = await make(server)
-    assert catalog.route("gpt-4", needs_vision=False).id == "gpt-4"
-    assert catalog.route("gpt-4", needs_vision=True).id == "gpt-4o"
-    assert catalog.route("house-model", needs_vision=True).id == "house-model"
+    assert first(catalog, "gpt-4", needs_vision=False) == "gpt-4"
+    assert first(catalog, "gpt-4", needs_vision=True) == "gpt-4o"
+    assert first(catalog, "house-model", needs_vision=True) == "house-model"
 
 
 async def test_a_blind_default_does_not_get_the_pictures(make: Make) -> None:
     async with ScriptedEndpoint(["gpt-4", "gpt-4o"]) as server:
         catalog = await make(server, preferred="gpt-4")
-    assert catalog.choose() == "gpt-4"
-    assert catalog.route("gpt-4", needs_vision=True).id == "gpt-4o"
+    assert catalog.choose("", anyone) == "gpt-4"
+    assert first(catalog, "gpt-4", needs_vision=True) == "gpt-4o"
 
 
 async def test_where_nobody_sees_that_is_said(make: Make) -> None:
     async with ScriptedEndpoint(["gpt-4"]) as server:
         catalog = await make(server)
     with pytest.raises(CannotSee):
-        catalog.route("gpt-4", needs_vision=True)
+        first(catalog, "gpt-4", needs_vision=True)
+
+
+# -- what the administrator says ---------------------------------------------------------------------------------------
+async def test_the_administrator_is_believed_before_anybody_else(make: Make) -> None:
+    entries = {"gpt-4": ModelConfig(name="House", vision=True, context=5_000), "gpt-4o": ModelConfig(max_tokens=5)}
+    told = {"id": "gpt-4", "capabilities": {"vision": False}, "context_length": 50_000}
+    async with ScriptedEndpoint([told, "gpt-4o"]) as server:
+        catalog = await make(server, entries=entries)
+    house, other = catalog.models()
+    assert (house.name, house.vision, house.context) == ("House", True, 5_000)
+    assert (other.name, other.vision, other.context) == ("gpt-4o", True, 128_000)
+    assert house.sources == {"name": "entry", "vision": "entry", "context": "entry", "pictures_per_call": "assumed"}
+    assert other.sources == {"name": "endpoint", "vision": "table", "context": "table", "pictures_per_call": "assumed"}
+
+
+async def test_a_refusal_overrules_the_administrator_until_he_says_something_new(make: Make) -> None:
+    entries = {"m": ModelConfig(vision=True, context=50_000)}
+    async with ScriptedEndpoint(["m"]) as server:
+        catalog = await make(server, entries=entries)
+        await catalog.endpoint(catalog.get("m")).learned.keep("m", Facts(cannot_see=True, context=9_000, pictures=2))
+        again = await make(server, entries=entries)
+        model = again.get("m")
+        assert (model.vision, model.context, model.pictures_per_call) == (False, 9_000, 2)
+        assert {model.sources[name] for name in ("vision", "context", "pictures_per_call")} == {"learned"}
+        entries["m"] = ModelConfig(vision=True, context=60_000)
+        assert (again.get("m").vision, again.get("m").context) == (True, 60_000)
+
+
+async def test_a_model_that_the_administrator_names_is_there_once_every_endpoint_has_told(make: Make) -> None:
+    entries = {"new/one:7b": ModelConfig(name="New", vision=False)}
+    async with ScriptedEndpoint(["a"]) as one, ScriptedEndpoint(["b"]) as two:
+        await two.stop()
+        catalog = await make(one, two, entries=entries)
+        assert catalog.get("new/one:7b") is None
+        assert catalog.described("new/one:7b").endpoint == ""
+        await two.start()
+        await catalog.refresh()
+        assert [model.id for model in catalog.models()] == ["a", "b", "new/one:7b"]
+        assert catalog.choose("new/one:7b", anyone) == "new/one:7b"
+        assert catalog.endpoint_of("new/one:7b") == one.base_url
+        assert catalog.ids_at({one.base_url}) == {"a", "new/one:7b"}
+        assert not catalog.lists("new/one:7b")
+        one.models.append("new/one:7b")
+        await catalog.refresh()
+        assert [model.id for model in catalog.models()] == ["a", "new/one:7b", "b"]
+
+
+# -- who may use it ----------------------------------------------------------------------------------------------------
+def all_but(*ids: str) -> Callable[[str], bool]:
+    return lambda model_id: model_id not in ids
+
+
+async def test_no_model_is_chosen_for_somebody_who_may_not_use_it(make: Make) -> None:
+    async with ScriptedEndpoint(["gpt-4o", "gpt-4-vision", "gpt-4"]) as server:
+        catalog = await make(server, preferred="gpt-4o")
+    assert catalog.choose("", anyone) == "gpt-4o"
+    assert catalog.choose("", all_but("gpt-4o")) == "gpt-4-vision"
+    assert catalog.choose("", all_but("gpt-4o", "gpt-4-vision")) == "gpt-4"
+    for model_id, may in (("gpt-4o", all_but("gpt-4o")), ("", all_but("gpt-4o", "gpt-4-vision", "gpt-4"))):
+        with pytest.raises(Forbidden, match="Model not permitted"):
+            catalog.choose(model_id, may)
+    with pytest.raises(InvalidValue) as unknown:
+        catalog.choose("nope", all_but("gpt-4o"))
+    assert "gpt-4o" not in unknown.value.message
+
+
+async def test_pictures_go_to_no_model_that_their_owner_may_not_use(make: Make) -> None:
+    async with ScriptedEndpoint(["gpt-4", "gpt-4o", "llava"]) as server:
+        catalog = await make(server, preferred="gpt-4o")
+
+    def seen_by(may: Callable[[str], bool]) -> str:
+        return str(catalog.candidates("gpt-4", may, needs_vision=True)[0].model.id)
+
+    assert seen_by(anyone) == "gpt-4o"
+    assert seen_by(all_but("gpt-4o")) == "llava"
+    with pytest.raises(CannotSee):
+        seen_by(all_but("gpt-4o", "llava"))
+
+
+async def test_what_nobody_has_any_more_is_answered_by_the_owners_default(make: Make) -> None:
+    async with ScriptedEndpoint(["gpt-4o", "gpt-4"]) as server:
+        catalog = await make(server)
+    for may, model in ((anyone, "gpt-4o"), (all_but("gpt-4o"), "gpt-4")):
+        (one,) = catalog.candidates("gone", may, needs_vision=False)
+        assert one.model.id == model
+        assert "gone" in one.note
+    with pytest.raises(ModelError):
+        catalog.candidates("gone", lambda _: False, needs_vision=False)
+
+
+# -- fallbacks ---------------------------------------------------------------------------------------------------------
+FALLBACKS = {
+    "a": ModelConfig(fallback="b"),
+    "b": ModelConfig(fallback="c", vision=False),
+    "c": ModelConfig(fallback="a"),
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "may", "needs_vision", "found"),
+    [
+        ("a", anyone, False, ["a", "b", "c"]),
+        ("a", anyone, True, ["a", "c"]),
+        ("a", all_but("b"), False, ["a", "c"]),
+        ("c", anyone, False, ["c", "a", "b"]),
+        ("d", anyone, False, ["d"]),
+        ("b", anyone, True, ["a", "c"]),
+    ],
+    ids=["in order", "seeing", "permitted", "in a circle", "none", "of the one that sees"],
+)
+async def test_fallbacks_follow_in_order_each_once(
+    make: Make, asked: str, may: Callable[[str], bool], needs_vision: bool, found: list[str]
+) -> None:
+    async with ScriptedEndpoint(["a", "b", "c", "d"]) as server:
+        catalog = await make(server, entries=FALLBACKS)
+    candidates = catalog.candidates(asked, may, needs_vision=needs_vision)
+    assert [one.model.id for one in candidates] == found
+    assert candidates[0].note == ""
+    assert all(f"its fallback {one.model.id} did" in one.note for one in candidates[1:])
+
+
+async def test_a_fallback_that_is_known_answers_before_the_models_own_endpoint_has_ever_told(make: Make) -> None:
+    async with ScriptedEndpoint(["a"]) as one, ScriptedEndpoint(["b"]) as two:
+        await two.stop()
+        catalog = await make(one, two, entries={"b": ModelConfig(fallback="a")})
+        (only,) = catalog.candidates("b", anyone, needs_vision=False)
+    assert (only.model.id, only.note) == ("a", "b did not answer; its fallback a did.")
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from docv2.config import ModelConfig
 from docv2.errors import UpstreamUnavailable
 from docv2.llm.catalog import Catalog, Model
 from docv2.llm.client import Endpoint
@@ -26,6 +27,10 @@ class Stored:
         raise AssertionError("nothing to keep")
 
 
+ENTRIES: dict[str, ModelConfig] = {}
+"""What the administrator says of models; empty as each test begins."""
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
@@ -41,7 +46,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def health(clock: Clock) -> EndpointHealth:
-    catalog = Catalog([Endpoint(ONE), Endpoint(TWO)], Stored(), Learned())
+    ENTRIES.clear()
+    catalog = Catalog([Endpoint(ONE), Endpoint(TWO)], Stored(), Learned(), said=lambda: ENTRIES)
     await catalog.load()
     return EndpointHealth(catalog, clock=clock, jitter=lambda: 0.5)
 
@@ -66,7 +72,7 @@ def task(task_id: str = "t", model: str = "a", failures: int = 0) -> Task:
 
 
 def model(endpoint: str = ONE) -> Model:
-    return Model("a", endpoint, "a", vision=True, vision_known=True, context=1, pictures_per_call=1)
+    return Model("a", endpoint, "a", vision=True, context=1, pictures_per_call=1)
 
 
 def down(retry_after: float | None = None, endpoint: str = ONE) -> UpstreamUnavailable:
@@ -86,6 +92,29 @@ def test_a_down_endpoint_blocks_its_models_and_no_others(health: EndpointHealth,
     clock.now += 1
     assert health.blocked_models() == set()
     assert health.next_opening() is None
+
+
+def test_a_fallback_whose_endpoint_works_lets_its_models_tasks_start(health: EndpointHealth) -> None:
+    ENTRIES.update(a=ModelConfig(fallback="c"), c=ModelConfig(fallback="b"))
+    health.after_failure(task(), down())
+    assert health.blocked_models() == {"b"}
+    assert (health.holds_back("a"), health.holds_back("b"), health.holds_back("c")) == (False, True, False)
+    health.after_failure(task("t2", "c"), down(endpoint=TWO))
+    assert health.blocked_models() == {"a", "b", "c"}
+    assert health.blocked_endpoints() == {ONE, TWO}
+
+
+def test_while_an_endpoint_is_left_alone_nobody_asks_it_and_then_one(health: EndpointHealth, clock: Clock) -> None:
+    health.after_failure(task(), down(retry_after=30))
+    assert not health.lets_in(task("t1"), model())
+    assert health.lets_in(task("t1"), model(TWO))
+    assert health.postponed([model()]).not_before == clock.now + 30
+    clock.now += 30
+    assert health.lets_in(task("t1"), model())
+    assert not health.lets_in(task("t2"), model())
+    assert health.postponed([model()]).not_before > clock.now, "nobody knows when; not at once"
+    health.succeeded(model())
+    assert health.lets_in(task("t2"), model())
 
 
 def test_each_block_doubles_up_to_a_minute_until_a_success(health: EndpointHealth, clock: Clock) -> None:
@@ -212,6 +241,14 @@ def test_a_task_on_which_the_endpoint_keeps_failing_is_given_up() -> None:
         after = consequence(failing(), failures=failures, served_since=False, now=1000, blocked_until=0, jitter=0.5)
         assert after.counts
         assert (after.error is not None) == (failures == FAILURES_TO_GIVE_UP - 1)
+
+
+def test_each_model_that_a_task_is_put_to_has_as_many_tries() -> None:
+    after = [
+        consequence(failing(), failures=n, served_since=False, now=0, blocked_until=0, jitter=0, most=12)
+        for n in range(12)
+    ]
+    assert [one.error is not None for one in after] == [False] * 11 + [True]
 
 
 def test_back_off_grows_with_the_tasks_failures() -> None:

@@ -19,8 +19,8 @@ from docv2.llm.prompt import FencedAnswer, FencedPage, Rejected, combine_message
 from docv2.tasks import Part
 
 REQUEST = "What is the total?"
-MODEL = Model("m", "e", "m", vision=True, vision_known=True, context=32_768, pictures_per_call=8)
-BLIND = Model("b", "e", "b", vision=False, vision_known=True, context=32_768, pictures_per_call=8)
+MODEL = Model("m", "e", "m", vision=True, context=32_768, pictures_per_call=8)
+BLIND = Model("b", "e", "b", vision=False, context=32_768, pictures_per_call=8)
 JPEG = b"\xff\xd8\xff\xe0 not really"
 
 

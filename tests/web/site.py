@@ -216,7 +216,11 @@ async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIte
     await store.save_note("catalog", ENDPOINT, {"models": [asdict(one) for one in listed]})
     learned = Learned(store)
     catalog = Catalog(
-        [Endpoint(ENDPOINT, learned=learned)], store, learned, preferred=lambda: config.current.admin_model
+        [Endpoint(ENDPOINT, learned=learned)],
+        store,
+        learned,
+        preferred=lambda: config.current.admin_model,
+        said=lambda: config.current.model_configs,
     )
     health = EndpointHealth(catalog)
     await catalog.load()

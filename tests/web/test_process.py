@@ -52,7 +52,7 @@ async def test_while_memory_holds_the_pool_a_task_is_queued(site: Site) -> None:
 
 
 async def test_a_task_whose_endpoint_is_left_alone_is_queued(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site.services.health, "blocked_models", lambda: {"sees"})
+    monkeypatch.setattr(site.services.health, "holds_back", lambda model: model == "sees")
     _, body = await site.submit()
     assert (body["status"], body["position"]) == ("queued", 1)
     assert (await site.submit(model="reads"))[1]["status"] == "processing"

@@ -49,7 +49,7 @@ async def test_memory_is_the_reason_while_it_holds_the_pool(site: Site, percent:
 
 async def test_the_endpoint_is_the_reason_while_it_is_left_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     seeing, reading = await site.accepted(model="sees"), await site.accepted(model="reads")
-    monkeypatch.setattr(site.services.health, "blocked_models", lambda: {"sees"})
+    monkeypatch.setattr(site.services.health, "holds_back", lambda model: model == "sees")
     assert (await site.status(seeing))["waiting_reason"] == "upstream"
     assert (await site.status(seeing))["status"] == "queued"
     assert (await site.status(reading))["waiting_reason"] == "slots"

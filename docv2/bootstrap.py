@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.extract.base import READERS
 from docv2.intake import Intake
+from docv2.llm.capabilities import found_here
 from docv2.llm.catalog import Catalog, endpoints_of
 from docv2.llm.client import Endpoint
 from docv2.llm.forms import FormCheck
@@ -91,7 +92,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         base = configuration.from_settings(settings, total_memory=total_memory(), cores=os.cpu_count())
         runtime = RuntimeConfig(base, store)
         await runtime.load()
-        embedded_jobs = () if settings.openai_base_urls else ("docv2.llm.embedded.answer",)
+        urls = await _addresses(settings)
+        embedded_jobs = () if urls else ("docv2.llm.embedded.answer",)
         sandbox = Sandbox(
             memory_limit=settings.parser_memory * 1024**2,
             step_seconds=runtime.current.timeout,
@@ -101,22 +103,17 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(sandbox.close)
 
         learned = Learned(store, said=lambda model_id: _capabilities(runtime.current, model_id))
-        embedded = not settings.openai_base_urls
-        if embedded and not settings.allow_embedded_reader:
-            raise StartError(
-                "OPENAI_API_BASE_URLS: no model endpoint is configured; set it, or DOCV2_ALLOW_EMBEDDED_READER=true to "
-                "answer with the embedded reader"
-            )
+        embedded = not urls
         if embedded:
             from docv2.llm.embedded.server import EmbeddedReader  # only where it is used
 
             reader = await stack.enter_async_context(EmbeddedReader(sandbox, settings.data_dir / "reader"))
             # Named, since its address is another at each start, and what is known of an endpoint is kept by name.
             endpoints = [Endpoint(reader.base_url, reader.key, name="embedded reader", learned=learned)]
-            log.warning("no model endpoint is configured: the embedded reader answers (set OPENAI_API_BASE_URLS)")
+            log.warning("%s: the embedded reader answers (set OPENAI_API_BASE_URLS)", _no_endpoint(settings))
         else:
-            keys = [key.get_secret_value() for key in settings.openai_keys]
-            endpoints = endpoints_of(settings.openai_base_urls, keys, learned)
+            keys = [] if settings.looks_for_endpoints else [key.get_secret_value() for key in settings.openai_keys]
+            endpoints = endpoints_of(urls, keys, learned)
         sessions = Sessions(store, await load_secret(settings.data_dir, settings.secret_key.get_secret_value()))
         for endpoint in endpoints:
             await stack.enter_async_context(endpoint)
@@ -205,6 +202,24 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             embedded=embedded,
         )
         await pool.drain(0)
+
+
+async def _addresses(settings: Settings) -> Sequence[str]:
+    """Of the endpoints; none where the embedded reader answers. StartError where that is not wanted."""
+    urls = settings.openai_base_urls
+    if settings.looks_for_endpoints:
+        urls = tuple(await found_here())
+        log.info("found on this machine: %s", ", ".join(urls) or "no model endpoint")
+    if not urls and not settings.allow_embedded_reader:
+        raise StartError(
+            f"OPENAI_API_BASE_URLS: {_no_endpoint(settings)}; set it, or DOCV2_ALLOW_EMBEDDED_READER=true to answer "
+            "with the embedded reader"
+        )
+    return urls
+
+
+def _no_endpoint(settings: Settings) -> str:
+    return f"no model endpoint {'answers on this machine' if settings.looks_for_endpoints else 'is configured'}"
 
 
 def reconfigure(gate: Gate, sandbox: Sandbox, pool: Pool, config: Config) -> None:

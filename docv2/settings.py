@@ -30,6 +30,9 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 OF_OTHERS = (ENV_FILE, "DOCV2_URL", "DOCV2_API_KEY")
 """Names under our prefix that are no settings: the file itself, and what the client reads."""
 
+AUTO = "auto"
+"""In place of addresses: look for endpoints on this machine."""
+
 OWN_SOURCE = "API_V2"
 """Our name in SRC_LOG_LEVELS."""
 
@@ -102,13 +105,16 @@ class Settings(BaseModel):
         "OPENAI_API_BASE_URLS",
         "OPENAI_API_BASE_URL",
         default=(),
-        about="Base URLs of OpenAI-compatible endpoints, separated by `;`. None: the embedded reader answers.",
+        about="Base URLs of OpenAI-compatible endpoints, separated by `;`. `auto`: those of Ollama, LM Studio, vLLM "
+        "and llama.cpp that answer on their usual ports of this machine at the start. None: the embedded reader "
+        "answers.",
     )
     openai_keys: tuple[SecretStr, ...] = _env(
         "OPENAI_API_KEYS",
         "OPENAI_API_KEY",
         default=(),
-        about="Their keys in the same order, separated by `;`. One key serves all; an empty one sends none.",
+        about="Their keys in the same order, separated by `;`. One key serves all; an empty one sends none. "
+        "With `auto` none is sent.",
     )
     allow_embedded_reader: bool = _env(
         "DOCV2_ALLOW_EMBEDDED_READER",
@@ -258,15 +264,17 @@ class Settings(BaseModel):
     @classmethod
     def _urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         urls = tuple(url.rstrip("/") for url in urls if url)
+        if tuple(url.lower() for url in urls) == (AUTO,):
+            return (AUTO,)
         if not all(_is_http(url) for url in urls):
-            raise ValueError("each must be a URL that starts with http:// or https://")
+            raise ValueError("each must be a URL that starts with http:// or https://; or all of it: auto")
         return urls
 
     @field_validator("openai_keys")
     @classmethod
     def _one_key_each(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         urls = info.data.get("openai_base_urls")
-        if urls is not None and len(keys) > 1 and len(keys) != len(urls):
+        if urls not in (None, (AUTO,)) and len(keys) > 1 and len(keys) != len(urls):
             raise ValueError(f"must be one key, or one for each of the {len(urls)} base URLs")
         return keys
 
@@ -277,6 +285,11 @@ class Settings(BaseModel):
         if value < info.data.get(below, 0.0):
             raise ValueError(f"must not be below {env_names(below)[0]}={info.data[below]:g}")
         return value
+
+    @property
+    def looks_for_endpoints(self) -> bool:
+        """Whether the start looks for endpoints on this machine. Nothing is looked for unasked."""
+        return self.openai_base_urls == (AUTO,)
 
     @property
     def own_log_level(self) -> str:

@@ -27,7 +27,7 @@ from docv2.commands.backup import DATABASE, DOCUMENTS, SECRETS
 from docv2.commands.terminal import one_line
 from docv2.config import from_settings
 from docv2.errors import DocV2Error, StartError
-from docv2.llm.capabilities import models_of
+from docv2.llm.capabilities import found_here, models_of
 from docv2.llm.catalog import endpoints_of
 from docv2.llm.client import Endpoint
 from docv2.llm.learned import Learned
@@ -233,12 +233,14 @@ LOCAL = (_permissions, _engine, _database, _documents, _disk, _memory, _clock)
 
 # -- others ------------------------------------------------------------------------------------------------------------
 async def _endpoints(settings: Settings) -> list[Finding]:
-    if not settings.openai_base_urls:
+    urls = await found_here() if settings.looks_for_endpoints else settings.openai_base_urls
+    if not urls:
         level = Level.WARN if settings.allow_embedded_reader else Level.FAIL
-        what = "none is configured" + (": the embedded reader answers" if settings.allow_embedded_reader else "")
-        return [Finding(level, "endpoints", what, "set OPENAI_API_BASE_URLS")]
-    keys = [key.get_secret_value() for key in settings.openai_keys]
-    endpoints = endpoints_of(settings.openai_base_urls, keys, Learned())
+        what = "none answers on this machine" if settings.looks_for_endpoints else "none is configured"
+        what += ": the embedded reader answers" if settings.allow_embedded_reader else ""
+        return [Finding(level, "endpoints", what, "start one, or set OPENAI_API_BASE_URLS to its address")]
+    keys = [] if settings.looks_for_endpoints else [key.get_secret_value() for key in settings.openai_keys]
+    endpoints = endpoints_of(urls, keys, Learned())
     looked = await asyncio.gather(*(_endpoint(endpoint) for endpoint in endpoints))
     listed = {model: seeing for _, models in looked for model, seeing in models.items()}
     return [*(finding for finding, _ in looked), *_models(settings, listed)]

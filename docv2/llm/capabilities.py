@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +22,10 @@ UNTOLD_LOCAL_CONTEXT = 4_096
 """Tokens that Ollama and LM Studio load a model with unless told otherwise. Ollama cuts what is longer without a word:
 this counts, not what the model was trained for (docs.ollama.com/context-length, November 2026)."""
 
+LOCAL_URLS = tuple(f"http://127.0.0.1:{port}/v1" for port in (11434, 1234, 8000, 8080))
+"""Where Ollama, LM Studio, vLLM and llama.cpp listen unless told otherwise."""
+LOOK_SECONDS = 5.0
+"""What listens at such an address has so long to list its models."""
 TAG_DETAILS = ("parent_model", "format", "family", "parameter_size", "quantization_level")
 """Of a model in Ollama's list (github.com/ollama/ollama, docs/api.md)."""
 
@@ -74,6 +79,21 @@ def well_known(model_id: str) -> tuple[bool, int] | None:
         if re.search(pattern, name):
             return vision, context
     return None
+
+
+async def found_here(urls: Sequence[str] = LOCAL_URLS) -> list[str]:
+    """Those of the addresses at which a server lists models. None is sent a key: what listens there is not known."""
+
+    async def lists(url: str) -> bool:
+        try:
+            async with Endpoint(url) as endpoint, asyncio.timeout(LOOK_SECONDS):
+                _entries(await endpoint.get("/models"))
+        except (DocV2Error, TimeoutError):
+            return False
+        return True
+
+    answers = await asyncio.gather(*map(lists, urls))
+    return [url for url, answer in zip(urls, answers, strict=True) if answer]
 
 
 async def models_of(endpoint: Endpoint) -> list[Told]:

@@ -153,7 +153,8 @@ def _impairments(services: Services) -> list[str]:
     if gate.level >= Level.WARNING:
         reasons.append(f"Memory is short: {gate.memory.used_percent:g} % in use")
     if services.embedded:
-        reasons.append("No model endpoint is configured: the embedded reader answers")
+        why = "answered at the start" if services.settings.looks_for_endpoints else "is configured"
+        reasons.append(f"No model endpoint {why}: the embedded reader answers")
     elif not catalog.complete:
         reasons.append("A model endpoint has not listed its models yet")
     elif config.admin_model and not catalog.lists(config.admin_model):

@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from docv2.config import ModelConfig
 from docv2.errors import CannotSee, Forbidden, InvalidValue, ModelError, StartError, Unavailable, UpstreamUnavailable
-from docv2.llm.capabilities import UNTOLD_LOCAL_CONTEXT, models_of, well_known
+from docv2.llm.capabilities import LOCAL_URLS, UNTOLD_LOCAL_CONTEXT, found_here, models_of, well_known
 from docv2.llm.catalog import ASSUMED_CONTEXT, MOST_PICTURES, PICTURES_PER_CALL, Catalog, endpoints_of
 from docv2.llm.client import Endpoint
 from docv2.llm.learned import FORGOTTEN_AFTER, Facts, Learned
@@ -482,6 +483,27 @@ async def test_a_fallback_that_is_known_answers_before_the_models_own_endpoint_h
         catalog = await make(one, two, entries={"b": ModelConfig(fallback="a")})
         (only,) = catalog.candidates("b", anyone, needs_vision=False)
     assert (only.model.id, only.note) == ("a", "b did not answer; its fallback a did.")
+
+
+# -- looking for them --------------------------------------------------------------------------------------------------
+async def test_those_are_found_that_list_models_and_none_is_sent_a_key() -> None:
+    async with (
+        ScriptedEndpoint(["a"]) as one,
+        ScriptedEndpoint([]) as empty,
+        ScriptedEndpoint() as page,
+        ScriptedEndpoint() as gone,
+        ScriptedEndpoint(key=scripted.KEY) as closed,
+    ):
+        page.models_behaviour = scripted.html()
+        await gone.stop()
+        urls = [server.base_url for server in (gone, page, one, closed, empty)]
+        assert await found_here(urls) == [one.base_url, empty.base_url]
+        assert closed.asked == ["GET /v1/models"]
+
+
+def test_the_usual_ports_are_of_this_machine() -> None:
+    assert {urlsplit(url).hostname for url in LOCAL_URLS} == {"127.0.0.1"}
+    assert [urlsplit(url).port for url in LOCAL_URLS] == [11434, 1234, 8000, 8080]
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

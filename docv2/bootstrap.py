@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 
 DATABASE = "docv2.db"
 
+EMBEDDED = "embedded reader"
+"""The name of its endpoint. Its address is another at each start, and what is known of an endpoint is kept by name."""
+
 CRASH_LIMIT = 3
 """Server deaths on one task, without a finished step in between, after which it fails."""
 
@@ -102,14 +105,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await sandbox.start()
         stack.push_async_callback(sandbox.close)
 
-        learned = Learned(store, said=lambda model_id: _capabilities(runtime.current, model_id))
+        learned = learned_of(runtime, store)
         embedded = not urls
         if embedded:
             from docv2.llm.embedded.server import EmbeddedReader  # only where it is used
 
             reader = await stack.enter_async_context(EmbeddedReader(sandbox, settings.data_dir / "reader"))
-            # Named, since its address is another at each start, and what is known of an endpoint is kept by name.
-            endpoints = [Endpoint(reader.base_url, reader.key, name="embedded reader", learned=learned)]
+            endpoints = [Endpoint(reader.base_url, reader.key, name=EMBEDDED, learned=learned)]
             log.warning("%s: the embedded reader answers (set OPENAI_API_BASE_URLS)", _no_endpoint(settings))
         else:
             keys = [] if settings.looks_for_endpoints else [key.get_secret_value() for key in settings.openai_keys]
@@ -117,13 +119,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions = Sessions(store, await load_secret(settings.data_dir, settings.secret_key.get_secret_value()))
         for endpoint in endpoints:
             await stack.enter_async_context(endpoint)
-        catalog = Catalog(
-            endpoints,
-            store,
-            learned,
-            preferred=lambda: runtime.current.admin_model,
-            said=lambda: runtime.current.model_configs,
-        )
+        catalog = catalog_of(endpoints, runtime, store, learned)
         health = EndpointHealth(catalog)
         await catalog.load()
         with suppress(TimeoutError):
@@ -204,6 +200,27 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await pool.drain(0)
 
 
+def learned_of(runtime: RuntimeConfig, store: Store) -> Learned:
+    """What experience teaches of models. It is void once the administrator says otherwise what a model can do."""
+
+    def said(model_id: str) -> list[Any]:
+        entry = runtime.current.model(model_id)
+        return [entry.vision, entry.context]
+
+    return Learned(store, said=said)
+
+
+def catalog_of(endpoints: Sequence[Endpoint], runtime: RuntimeConfig, store: Store, learned: Learned) -> Catalog:
+    """The models of endpoints, with what the administrator says of them."""
+    return Catalog(
+        endpoints,
+        store,
+        learned,
+        preferred=lambda: runtime.current.admin_model,
+        said=lambda: runtime.current.model_configs,
+    )
+
+
 async def _addresses(settings: Settings) -> Sequence[str]:
     """Of the endpoints; none where the embedded reader answers. StartError where that is not wanted."""
     urls = settings.openai_base_urls
@@ -235,12 +252,6 @@ def reconfigure(gate: Gate, sandbox: Sandbox, pool: Pool, config: Config) -> Non
         log.warning("memory_management.monitor_usage is off: nothing holds tasks back when memory is short")
     sandbox.step_seconds = max(config.timeout, *(model.timeout or 0.0 for model in config.model_configs.values()), 0.0)
     pool.wake()
-
-
-def _capabilities(config: Config, model_id: str) -> list[Any]:
-    """What is said of a model that its refusals may contradict."""
-    said = config.model(model_id)
-    return [said.vision, said.context]
 
 
 async def _take_up(store: Store) -> None:

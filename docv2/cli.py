@@ -327,6 +327,52 @@ def retry_task(task_id: str, data_dir: str | None) -> None:
 
 
 @main.group()
+def models() -> None:
+    """The models, and what is said of each. Works while the server runs, which takes a change up within a second."""
+
+
+@models.command("list")
+@data_dir_option
+def list_models(data_dir: str | None) -> None:
+    """List the models as the server knew them last, with who says what of them."""
+    from docv2.commands import models as said
+
+    settings = _settings(DOCV2_DATA_DIR=data_dir)
+    _print_table(said.HEAD, _with_store(data_dir, lambda store: said.listed(settings, store)))
+
+
+@models.command("set")
+@click.argument("model_id", metavar="MODEL")
+@click.option("--name", metavar="TEXT", help="For display.")
+@click.option("--vision/--no-vision", default=None, help="Whether it can see.")
+@click.option("--context", type=int, metavar="TOKENS", help="What it holds, request and answer together.")
+@click.option("--temperature", type=float, metavar="NUMBER", help="Where a request names none.")
+@click.option("--max-tokens", type=int, metavar="TOKENS", help="Of an answer, where a request names none.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Between two finished pages or parts.")
+@click.option("--fallback", metavar="MODEL", help="Which model answers where this one cannot.")
+@click.option("--user", "users", metavar="EMAIL", multiple=True, help="Who alone may use it; may be given repeatedly.")
+@data_dir_option
+def set_model(model_id: str, data_dir: str | None, users: tuple[str, ...], **facts: Any) -> None:
+    """Say something of MODEL; what was said of it besides stays. One that no endpoint lists is there from then on."""
+    from docv2.commands import models as said
+
+    settings = _settings(DOCV2_DATA_DIR=data_dir)
+    given = {name: value for name, value in {**facts, "users": list(users) or None}.items() if value is not None}
+    _with_store(data_dir, lambda store: said.say(settings, store, model_id, given))
+
+
+@models.command("remove")
+@click.argument("model_id", metavar="MODEL")
+@data_dir_option
+def remove_model(model_id: str, data_dir: str | None) -> None:
+    """Take back all that is said of MODEL. Tasks that wait for one that nobody has are answered by the default one."""
+    from docv2.commands import models as said
+
+    settings = _settings(DOCV2_DATA_DIR=data_dir)
+    _with_store(data_dir, lambda store: said.take_back(settings, store, model_id))
+
+
+@main.group()
 def queue() -> None:
     """The queue. Works while the server runs."""
 

@@ -419,6 +419,14 @@ class RuntimeConfig:
         overrides = merged({}, normalized(overrides))
         return await self._keep(lambda _: (overrides, overrides), by)
 
+    async def take_back(self, model_id: str, *, by: str) -> Configuration:
+        """Take back what is said of a model. NotFound where nothing is, Conflict where the environment says it."""
+        if model_id not in self.current.model_configs:
+            raise NotFound("Nothing is said of such a model")
+        if model_id not in self.latest.overrides.get("model_configs", {}):
+            raise Conflict("This is said in API_V2_ADMIN_CONFIG; take it back there")
+        return await self.change({"model_configs": {model_id: None}}, by=by)
+
     async def revert(self, version: int, *, by: str) -> Configuration:
         """Make a new version that is as an earlier one was; 0 is as before the first. NotFound where there was none."""
         found = [Configuration(0, 0.0, "", {}, {})] if version == 0 else await self.versions(up_to=version, limit=1)

@@ -25,7 +25,7 @@ from docv2.config import (
     Temperature,
     Tokens,
 )
-from docv2.errors import Conflict, InvalidValue, NotFound
+from docv2.errors import InvalidValue
 from docv2.llm.catalog import Model, Source
 from docv2.validation import Input
 from docv2.web.answers import answer
@@ -330,12 +330,8 @@ async def remove_model(request: web.Request) -> web.Response:
     """Take back all that is said of a model. Its waiting tasks are answered in any case."""
     services, model_id = request.app[SERVICES], request.match_info["model_id"]
     config = services.config
-    if model_id not in config.current.model_configs:
-        raise NotFound("Nothing is said of such a model")
-    if model_id not in config.latest.overrides.get("model_configs", {}):
-        raise Conflict("This entry stands in API_V2_ADMIN_CONFIG; take it away there")
     was_restricted = config.current.model(model_id).users is not None
-    await config.change({"model_configs": {model_id: None}}, by=request[USER].email)
+    await config.take_back(model_id, by=request[USER].email)
     exists, waiting = services.catalog.get(model_id) is not None, (await _waiting(services))[model_id]
     now_open = was_restricted and exists and config.current.permits(None, model_id)
     return answer(

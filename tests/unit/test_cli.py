@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from docv2.cli import main
 from docv2.errors import Unauthenticated
 from docv2.store.base import User
 from docv2.store.sqlite import SQLiteStore
-from tests.conformance.samples import running
+from tests.conformance.samples import new_task, running
 
 
 @pytest.fixture
@@ -254,6 +255,42 @@ def test_a_key_is_rotated(data_dir: Path) -> None:
     with pytest.raises(Unauthenticated):
         owner_of(data_dir, old)
     assert run("keys", "rotate", "ada@example.org", "key_none").exit_code == 1
+
+
+def test_models_are_listed_with_what_is_said_of_them(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_BASE_URLS", "http://127.0.0.1:1/v1")
+    run("users", "list")
+
+    async def prepare() -> None:
+        async with await SQLiteStore.open(data_dir / "docv2.db") as store:
+            told = [{"id": "gpt-4o", "name": "gpt-4o"}, {"id": "org/reader:7b", "name": "Reader", "vision": False}]
+            await store.save_note("catalog", "http://127.0.0.1:1/v1", {"models": told})
+            await store.enqueue(new_task(model="org/reader:7b"))
+
+    asyncio.run(prepare())
+    said = ("--no-vision", "--fallback", "gpt-4o", "--user", "ada@example.org", "--user", "Mary@example.org")
+    assert run("models", "set", "extra", *said, "--context", "5000").output == ""
+    assert run("models", "set", "extra", "--name", "Extra").exit_code == 0
+    head, *rows = run("models", "list").output.splitlines()
+    assert head.split() == ["MODEL", "NAME", "SEES", "CONTEXT", "FALLBACK", "FOR", "WAITING", "ENDPOINT"]
+    assert [re.split(r"  +", row)[:7] for row in rows] == [
+        ["gpt-4o", "gpt-4o", "yes (table)", "128000 (table)", "-", "everyone", "0"],
+        ["org/reader:7b", "Reader", "no (endpoint)", "32768 (assumed)", "-", "everyone", "1"],
+        [
+            "extra",
+            "Extra",
+            "no (entry)",
+            "5000 (entry)",
+            "gpt-4o",
+            "ada@example.org, mary@example.org",
+            "0",
+        ],
+    ]
+    assert run("models", "remove", "extra").exit_code == 0
+    assert run("models", "remove", "extra").stderr == "docv2: Nothing is said of such a model\n"
+    assert "extra" not in run("models", "list").output
+    refused = run("models", "set", "gpt-4o", "--temperature", "3")
+    assert (refused.exit_code, refused.stderr.count("model_configs.gpt-4o.temperature")) == (1, 1)
 
 
 def test_tasks_are_listed_and_a_failed_one_is_tried_again(data_dir: Path) -> None:

@@ -15,20 +15,24 @@ from docv2.telemetry import metrics
 class StepClock:
     """Bounds the time since a task last finished a page or a part, and its time as a whole."""
 
-    def __init__(self, timer: asyncio.Timeout, config: Config, step_seconds: float, worked_seconds: float) -> None:
+    def __init__(self, timer: asyncio.Timeout, config: Config, task: Task) -> None:
         self._timer = timer
-        self.step_seconds = step_seconds
+        self._config = config
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + config.max_task_seconds - worked_seconds
+        self._end = self._loop.time() + config.max_task_seconds - task.worked_seconds
+        self.put_to(task.model)
+
+    def put_to(self, model_id: str) -> None:
+        """Another model has the task: a step starts, and takes as long as that one may from now on."""
+        self.step_seconds = self._config.step_seconds(model_id)
+        self._start()
 
     def step(self) -> None:
         """A page or a part was finished: on to the next one."""
         metrics.STEPS.inc()
-        self.start()
+        self._start()
 
-    def start(self, step_seconds: float | None = None) -> None:
-        """The time for a step starts; from now on so many seconds each, where they are given."""
-        self.step_seconds = step_seconds or self.step_seconds
+    def _start(self) -> None:
         self._timer.reschedule(min(self._loop.time() + self.step_seconds, self._end))
 
 
@@ -38,8 +42,7 @@ async def step_clock(config: Config, task: Task) -> AsyncIterator[StepClock]:
     timer = asyncio.timeout(None)
     try:
         async with timer:
-            clock = StepClock(timer, config, config.step_seconds(task.model), task.worked_seconds)
-            clock.start()
+            clock = StepClock(timer, config, task)
             yield clock
     except TimeoutError:
         if not timer.expired():

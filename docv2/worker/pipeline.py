@@ -201,8 +201,8 @@ class Pipeline:
         self, task: Task, pages: Sequence[Page], sizes: dict[int, int], folder: Path, clock: StepClock
     ) -> Result | Consequence:
         """Ask the first model that may be asked now; where it fails for good or its endpoint does, the next one."""
-        config, kept = self._config.current, await self._store.parts(task.task_id)
-        may = partial(config.permits, await self._store.user(task.user_id))
+        kept = await self._store.parts(task.task_id)
+        may = partial(self._config.current.permits, await self._store.user(task.user_id))
         found = candidates(self._catalog, task.model, pages, may)
         given_up: dict[str, TaskError] = {}
         asked_ids: set[str] = set()
@@ -217,7 +217,7 @@ class Pipeline:
             model = chosen.model
             if model.id not in asked_ids:
                 asked_ids.add(model.id)
-                clock.start(config.step_seconds(model.id))
+                clock.put_to(model.id)
             endpoint, notes = self._catalog.endpoint(model), (chosen.note,) if chosen.note else ()
             try:
                 result = await Asking(task, pages, sizes, folder, model, endpoint, clock, self._means, notes).run()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from docv2.documents import Page, PageSource
@@ -193,9 +194,13 @@ class Catalog:
 
         At the end those that the administrator alone names.
         """
-        listed = [self._model(told, endpoint) for told, endpoint in self._index.values()]
-        named = [found for model_id in self._said() if model_id not in self._index and (found := self.get(model_id))]
-        return listed + named
+        return list(self._each(lambda _: True))
+
+    def _each(self, may: May) -> Iterator[Model]:
+        """Those that may be used, one by one: thousands may be listed, and often the first will do."""
+        for model_id in dict.fromkeys((*self._index, *self._said())):
+            if may(model_id) and (model := self.get(model_id)):
+                yield model
 
     def get(self, model_id: str) -> Model | None:
         """The model of this id. The administrator's exist unlisted too, as not every endpoint lists all it has."""
@@ -250,15 +255,14 @@ class Catalog:
         """
         if (preferred := self._preferred()) and may(preferred):
             return self.get(preferred)
-        models = [model for model in self.models() if may(model.id)]
-        customary = [model for model in models if model.id == CUSTOMARY_DEFAULT]
-        return next(iter([*customary, *_seeing(models), *models]), None)
+        if may(CUSTOMARY_DEFAULT) and (customary := self.get(CUSTOMARY_DEFAULT)):
+            return customary
+        return _seeing(self._each(may)) or next(self._each(may), None)
 
     def default_vision(self, may: May) -> Model | None:
         """The model that pictures go to where the one asked for does not see; None where none does."""
         default = self.default(may)
-        models = [model for model in self.models() if may(model.id)]
-        return next(iter(_seeing([*([default] if default else []), *models])), None)
+        return _seeing(chain([default] if default else [], self._each(may)))
 
     # -- what a task gets ---------------------------------------------------------------------------------------------
     def choose(self, model_id: str, may: May) -> str:
@@ -275,7 +279,7 @@ class Catalog:
                 raise Forbidden("Model not permitted: you may use none of those that there are")
             raise Unavailable("No model is available yet.", retry_after=5.0)
         if self.complete and self.get(model_id) is None:
-            known = [model.id for model in self.models() if may(model.id)]
+            known = [model.id for model in self._each(may)]
             more = f" and {len(known) - NAMED_IN_ERRORS} more" if len(known) > NAMED_IN_ERRORS else ""
             raise InvalidValue(f"Unknown model; available: {', '.join(known[:NAMED_IN_ERRORS]) or 'none'}{more}")
         if not may(model_id):
@@ -375,6 +379,11 @@ def _first(*choices: tuple[T | None, Source]) -> tuple[T, Source]:
     return next((value, source) for value, source in choices if value is not None)
 
 
-def _seeing(models: Sequence[Model]) -> list[Model]:
-    """Those that see, known ones first."""
-    return sorted((model for model in models if model.vision), key=lambda model: model.guessed_to_see)
+def _seeing(models: Iterable[Model]) -> Model | None:
+    """The first that is known to see, else the first that may."""
+    guess = None
+    for model in models:
+        if model.vision and not model.guessed_to_see:
+            return model
+        guess = guess or (model if model.vision else None)
+    return guess

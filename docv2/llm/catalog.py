@@ -215,11 +215,9 @@ class Catalog:
         if found := self._index.get(model_id):
             return found
         named = model_id and (model_id == self._preferred() or model_id in self._said())
-        return (
-            (Told(model_id, model_id), next(iter(self._endpoints)))
-            if named and self._endpoints and self.complete
-            else None
-        )
+        if not (named and self._endpoints and self.complete):
+            return None
+        return Told(model_id, model_id), next(iter(self._endpoints))
 
     def lists(self, model_id: str) -> bool:
         """Whether an endpoint lists it."""
@@ -286,29 +284,33 @@ class Catalog:
             raise Forbidden("Model not permitted")
         return model_id
 
-    def candidates(self, model_id: str, may: May, *, needs_vision: bool) -> list[Candidate]:
+    def candidates(self, model_id: str, may: May, *, needs_vision: bool, gone: Collection[str] = ()) -> list[Candidate]:
         """Who may answer a task, in order: the model asked for and its fallbacks, as far as they see what must be seen.
 
-        Instead of one that does not see comes the default one that does, instead of one that nobody has any more the
-        default. UpstreamUnavailable where no endpoint has told yet of any of them; ModelError where there is no model;
-        CannotSee where none can see.
+        Instead of one that does not see comes the default one that does, instead of one that nobody has any more, or
+        that is `gone`, the default. UpstreamUnavailable where no endpoint has told yet of any of them; ModelError where
+        there is no model; CannotSee where none can see.
         """
-        model = self.get(model_id)
+        model = None if model_id in gone else self.get(model_id)
         note = ""
+
+        def there(one: str) -> bool:
+            return may(one) and one not in gone
+
         if model is None and self.complete:
-            model = self.default(may)
+            model = self.default(there)
             if model is None:
                 raise ModelError("The model asked for is no longer available.")
             note = f"The model asked for, {model_id}, is no longer available; another one answered."
         if model is not None and needs_vision and not model.vision:
-            model = self.default_vision(may)
+            model = self.default_vision(there)
             if model is None:
                 raise CannotSee("The document has to be seen, and no available model can.")
         first = model.id if model else model_id
         others = [
-            Candidate(other, f"{first} did not answer; its fallback {other.id} did.")
+            Candidate(other, f"{note} {first} did not answer; its fallback {other.id} did.".lstrip())
             for other in self.fallbacks(first)
-            if may(other.id) and (other.vision or not needs_vision)
+            if there(other.id) and (other.vision or not needs_vision)
         ]
         if model is None and not others:
             raise UpstreamUnavailable("The model endpoint has not answered yet.", endpoint_down=True)
@@ -360,18 +362,20 @@ class Catalog:
         )
 
 
-def candidates(catalog: Catalog, model_id: str, pages: Sequence[Page], may: May) -> list[Candidate]:
+def candidates(
+    catalog: Catalog, model_id: str, pages: Sequence[Page], may: May, *, gone: Collection[str] = ()
+) -> list[Candidate]:
     """Who may answer about these pages, of which there is at least one. Where nobody sees, the text has to do.
 
     Raises like Catalog.candidates.
     """
     try:
         must_see = any(page.source is PageSource.PICTURE for page in pages)
-        return catalog.candidates(model_id, may, needs_vision=must_see)
+        return catalog.candidates(model_id, may, needs_vision=must_see, gone=gone)
     except CannotSee:
         if not any(page.has_text for page in pages):
             raise
-        return catalog.candidates(model_id, may, needs_vision=False)
+        return catalog.candidates(model_id, may, needs_vision=False, gone=gone)
 
 
 def _first(*choices: tuple[T | None, Source]) -> tuple[T, Source]:

@@ -233,6 +233,9 @@ class Pipeline:
                 log.warning("task %s: the model %s cannot answer it: %s", task.task_id, model.id, error.for_log)
                 self._health.finished(task)  # whether its endpoint works may be tried by another
                 given_up[model.id] = error
+                if model.id == task.model and not self._catalog.lists(model.id):
+                    with suppress(ModelError):  # it may be one that nobody has any more
+                        found += candidates(self._catalog, task.model, pages, may, gone=given_up)
             except UpstreamUnavailable as error:
                 after = self._failed(task, error, len(given_up))
                 following = next((one for one in left if self._health.lets_in(task, one.model)), None)

@@ -11,11 +11,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from docv2.llm.health import FAILURES_TO_GIVE_UP
 from tests.documents import encoded, page_picture
 from tests.e2e.server import Server
-from tests.endpoint import ScriptedEndpoint, answer, hang, json_answer, status
+from tests.endpoint import Call, ScriptedEndpoint, answer, hang, json_answer, status
 
 
 @pytest.fixture
@@ -168,6 +169,24 @@ async def test_what_waits_for_a_model_that_goes_is_answered_by_its_owners_defaul
         assert model == "main"
         assert warnings == ["The model asked for, extra, is no longer available; another one answered."]
     assert (await server.send(b"text", model="extra"))[0] == 422
+
+
+async def test_what_is_named_but_its_endpoint_does_not_have_is_answered_by_the_default_too(
+    server: Server, endpoint: ScriptedEndpoint, other: ScriptedEndpoint
+) -> None:
+    await say(server, "extra", timeout=60)
+
+    async def has_no_extra(call: Call) -> web.StreamResponse:
+        missing = call.json["model"] == "extra"
+        return await (status(404, {"error": {"message": "no such model"}}) if missing else answer("main answer"))(call)
+
+    endpoint.otherwise = has_no_extra
+    task_id = await server.submit(b"some text", model="extra")
+    note = "The model asked for, extra, is no longer available; another one answered."
+    assert await answered(server, task_id) == ("main", [note])
+    await say(server, "extra", fallback="spare")
+    task_id = await server.submit(b"some text", model="extra")
+    assert await answered(server, task_id) == ("spare", ["extra did not answer; its fallback spare did."])
 
 
 async def test_a_model_that_fails_on_the_task_again_and_again_is_given_up_for_its_fallback(

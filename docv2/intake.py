@@ -244,7 +244,7 @@ class Intake:
                 response_format=question.response_format,
             )
             if question.dry_run:
-                return await self._quotes.quote(new, received.path, may)
+                return await self._quotes.quote(new, received.path, config, may)
             return await _to_the_end(self._accept(file, new, request, limits))
 
     def _check_open(self) -> None:

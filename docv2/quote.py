@@ -12,9 +12,10 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from docv2.config import Config
 from docv2.documents import MediaType, Page
 from docv2.errors import ParserDied, TaskError, Unavailable, Unreadable, UpstreamUnavailable
 from docv2.estimate import Estimator
@@ -27,6 +28,7 @@ from docv2.tasks import NewTask
 from docv2.views import AppliedConfig, FileInfo, PageCounts
 from docv2.worker.folders import WorkFolders
 from docv2.worker.gate import Gate, Level
+from docv2.worker.usable import usable
 
 AT_ONCE = 2
 """Quotes that are made together; whoever comes beyond is asked to come back."""
@@ -78,19 +80,23 @@ class Quotes:
         self._catalog = catalog
         self._gate = gate
         self._estimate = estimate
-        self._running = 0
+        self._running: set[str] = set()
+        """Whose quotes are being made: one a user, so that nobody takes all the room."""
 
-    async def quote(self, new: NewTask, document: Path, may: May) -> Quoted:
+    async def quote(self, new: NewTask, document: Path, config: Config, may: May) -> Quoted:
         """What a task would take, were it accepted now; `may` says which models its owner may use.
 
         Unavailable where there is no room for another quote; Unreadable where the task would fail.
         """
-        with self._slot():
+        with self._slot(new.user_id):
             try:
                 async with self._folder() as folder:
                     pages, sizes, total = await self._read(new, document, folder)
+                pages = usable(pages, config)
                 chosen = candidates(self._catalog, new.model, pages, may)[0]
-                return await self._figures(new, chosen.model, pages, sizes, total)
+                return await self._figures(
+                    replace(new, prompt=config.asked(new.prompt)), chosen.model, pages, sizes, total
+                )
             except TaskError as error:
                 raise Unreadable(error.message) from error
             except ParserDied as error:
@@ -99,16 +105,18 @@ class Quotes:
                 raise Unavailable(error.message, retry_after=error.retry_after or RETRY_SECONDS) from error
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self._running >= AT_ONCE:
+    def _slot(self, user_id: str) -> Iterator[None]:
+        if user_id in self._running:
+            raise Unavailable("Another quote of yours is being made; try again in a moment", retry_after=RETRY_SECONDS)
+        if len(self._running) >= AT_ONCE:
             raise Unavailable("Other quotes are being made; try again in a moment", retry_after=RETRY_SECONDS)
         if self._gate.level >= Level.HOLD:
             raise Unavailable("The server is short of memory", retry_after=30)
-        self._running += 1
+        self._running.add(user_id)
         try:
             yield
         finally:
-            self._running -= 1
+            self._running.remove(user_id)
 
     @asynccontextmanager
     async def _folder(self) -> AsyncIterator[Path]:

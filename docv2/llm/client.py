@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -19,6 +20,7 @@ import docv2
 from docv2.errors import CannotSee, ContextExceeded, DocV2Error, UpstreamUnavailable
 from docv2.llm.failures import BodyTooLong, Complaint, complaint_of, error_of, error_of_transport, scrub
 from docv2.llm.learned import Facts, Learned, form_of, lesson, smaller, stated_context
+from docv2.llm.plan import MOST_PICTURE_TOKENS
 from docv2.llm.reply import Answer, Reply
 from docv2.tasks import JSONObject
 
@@ -198,7 +200,9 @@ class Endpoint:
             holds_it = stated and stated >= tokens and not size.pictures
             if holds_it and await self.learned.denser(model, size.bytes_per_token):
                 return error  # the text makes more tokens than we thought
-            await self.learned.keep(model, smaller(facts, complaint, tokens=tokens, pictures=size.pictures))
+            mostly_pictures = size.mostly_pictures(in_bytes=complaint.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            taught = smaller(facts, complaint, tokens=tokens, pictures=size.pictures, mostly_pictures=mostly_pictures)
+            await self.learned.keep(model, taught)
         return error
 
     def _broken(self, error: BaseException) -> UpstreamUnavailable:
@@ -220,24 +224,33 @@ class _Size:
 
     text_bytes: int
     pictures: int
+    picture_bytes: int
     bytes_per_token: float
 
     @classmethod
     def of(cls, messages: Sequence[Message], bytes_per_token: float) -> _Size:
-        text = pictures = 0
+        text = pictures = encoded = 0
         for message in messages:
             content = message["content"]
-            for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            parts: list[Message] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            for part in parts:
                 if part["type"] == "text":
                     text += len(part["text"].encode("utf-8", "replace"))
                 else:
                     pictures += 1
-        return cls(text, pictures, bytes_per_token)
+                    encoded += len(part["image_url"]["url"])
+        return cls(text, pictures, encoded, bytes_per_token)
 
     @property
     def tokens(self) -> int:
         """About how many the text makes; more rather than fewer."""
         return int(self.text_bytes / self.bytes_per_token)
+
+    def mostly_pictures(self, *, in_bytes: bool) -> bool:
+        """Whether pictures are most of it: of its bytes, as servers in front of a model count, or of its tokens."""
+        if in_bytes:
+            return self.picture_bytes > self.text_bytes
+        return self.pictures * MOST_PICTURE_TOKENS > self.tokens
 
     def notes(self, reply: Reply) -> tuple[str, ...]:
         """A warning where the endpoint counts far fewer tokens than it was sent.

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import httpx2
 import openai
@@ -116,7 +117,7 @@ def _meaning(complaint: Complaint, pictures: int, endpoint: str) -> DocV2Error:
     refused = status == 0 or 400 <= status < 500 or status == 500
     if pictures and refused and SEES_NOT.search(text):
         return CannotSee(_say("The model takes no pictures", complaint))
-    if status == 413 or (refused and TOO_LONG.search(text)):
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or (refused and TOO_LONG.search(text)):
         return ContextExceeded(_say("The request is larger than the model accepts", complaint))
     if status in DOWN:
         patience = complaint.retry_after

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from docv2.errors import DocV2Error
 from docv2.llm.failures import Complaint
-from docv2.llm.plan import BYTES_PER_TOKEN
+from docv2.llm.plan import BYTES_PER_TOKEN, MOST_PICTURE_TOKENS
 from docv2.tasks import JSONObject
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 NOTE = "model"
 FORGOTTEN_AFTER = 24 * 3600.0
 """Seconds until a lesson is doubted again: a server may have been changed meanwhile, and a wrong lesson must heal."""
-A_PICTURE = 3_000
-"""Tokens, about the most that a page takes (see prompt.py)."""
 SMALLEST_CONTEXT = 1_000
 """Tokens; no refusal makes us believe in less."""
 
@@ -140,14 +138,19 @@ def stated_context(complaint: Complaint) -> int | None:
     return int(said[1]) if said else None
 
 
-def smaller(facts: Facts, complaint: Complaint, *, tokens: int, pictures: int) -> Facts:
-    """Facts after a request of about so many tokens and pictures was too large for the model."""
+def smaller(facts: Facts, complaint: Complaint, *, tokens: int, pictures: int, mostly_pictures: bool) -> Facts:
+    """Facts after a request of about so many tokens and pictures was too large for the model.
+
+    The same facts where one picture is what is too large: less text would not help, and others are not meant.
+    """
     if most := re.search(r"at most (\d{1,4}) image", complaint.text):
         return replace(facts, pictures=max(1, min(int(most[1]), pictures - 1)))
     stated = stated_context(complaint)
     if pictures > 1:
         return replace(facts, pictures=pictures // 2, context=stated or facts.context)
-    tokens += pictures * A_PICTURE
+    if mostly_pictures and not stated:
+        return facts
+    tokens += pictures * MOST_PICTURE_TOKENS
     # where we believed that it fits, our estimate is too low for this text, and the next plan rests on it as well
     context = stated if stated and stated < tokens else tokens * 3 // 4
     context = min(context, facts.context or context)

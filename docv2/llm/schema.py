@@ -8,12 +8,15 @@ refers to.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from jsonschema import FormatChecker
     from jsonschema.exceptions import SchemaError, ValidationError
 
 WORDS = 400
@@ -93,14 +96,37 @@ def _misfit(schema: dict[str, Any], answer: str) -> str:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Readers differ in which of the two they take.
+        if len(found := dict(pairs)) < len(pairs):
+            [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+            raise ValueError(f"{name!r} stands there twice")
+        return found
+
     try:
-        value = json.loads(answer, parse_constant=refuse)
+        value = json.loads(answer, parse_constant=refuse, object_pairs_hook=unique)
     except ValueError as error:
         return f"it is not JSON: {error}"
     # A registry of its own, which retrieves nothing: by default the library would ask the network.
-    validator = validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
+    kind = validator_for(schema, default=Draft202012Validator)
+    validator = kind(schema, registry=Registry(), format_checker=_formats(kind.FORMAT_CHECKER.checkers))
     fault = best_match(islice(validator.iter_errors(value), LOOKED_AT))
     return _words(fault) if fault else ""
+
+
+def _formats(known: Mapping[str, Any]) -> FormatChecker:
+    """What the library checks by itself, and moments, for which it wants another library. Others pass."""
+    from jsonschema import FormatChecker
+
+    def is_moment(value: object) -> bool:
+        """RFC 3339, which is stricter than what Python reads."""
+        if not isinstance(value, str):
+            return True
+        return value[10:11] in ("T", "t", " ") and datetime.fromisoformat(value).tzinfo is not None
+
+    checker = FormatChecker(())
+    checker.checkers = {**known, "date-time": (is_moment, ValueError)}
+    return checker
 
 
 def _words(error: ValidationError | SchemaError) -> str:

@@ -139,6 +139,7 @@ def _retry(task_id: str, connection: sqlite3.Connection) -> Task | None:
         return None
     task = task_of(rows[0])
     count("give_place", {"place": task.place}, connection)
+    count("forget_last_answer", {"task_id": task.task_id}, connection)
     return task
 
 

@@ -188,7 +188,7 @@ class Store(Protocol):
         """Keep pages as read, one finished step: `crashes` starts again at 0."""
         ...
 
-    async def count_call(self, claim: Claim, first_page: int, last_page: int) -> None:
+    async def count_call(self, claim: Claim, pages: Sequence[int]) -> None:
         """Note in the ledger that a model is about to be asked about these pages."""
         ...
 

@@ -160,10 +160,10 @@ class SQLiteStore(Administration):
         values = {"progress": progress, "pages_done": pages_done, "pages_total": pages_total}
         await self._result("save_pages", claim, values, [("save_page", values_of(page)) for page in pages])
 
-    async def count_call(self, claim: Claim, first_page: int, last_page: int) -> None:
+    async def count_call(self, claim: Claim, pages: Sequence[int]) -> None:
         """Note in the ledger that a model is about to be asked about these pages."""
-        pages = {"task_id": claim.task_id, "first_page": first_page, "last_page": last_page}
-        command = partial(_claimed, "count_call", _fenced(claim, {}), [("count_call_pages", pages)])
+        steps: list[Step] = [("count_call_pages", {"numbers": list(pages)})]
+        command = partial(_claimed, "count_call", _fenced(claim, {}), steps)
         await self._writer.submit(Kind.NOTE, command)
 
     async def save_part(

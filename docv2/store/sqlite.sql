@@ -121,9 +121,9 @@ UPDATE tasks SET stage = stage
 WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
 
 -- name: count_call_pages
--- One range of the primary key.
+-- By the primary key.
 UPDATE pages SET attempts = attempts + 1
-WHERE task_id = :task_id AND number BETWEEN :first_page AND :last_page
+WHERE task_id = :task_id AND number IN (SELECT value FROM json_each(:numbers))
 
 -- name: save_part
 -- As save_pages; an answer also shows that the endpoint works.
@@ -146,10 +146,11 @@ ON CONFLICT (task_id, level, scope) DO UPDATE SET
     completion_tokens = excluded.completion_tokens, notes = excluded.notes
 
 -- name: use_page
--- A page that was asked about in pieces adds up; that one of its answers was cut short is not forgotten.
+-- A page that was asked about in pieces adds up; that one of its answers was cut short is not forgotten. Of one that could
+-- not be used no model got more than the number.
 UPDATE pages SET
-    used = :used, model = :model, tokens = tokens + :tokens,
-    finish_reason = iif(finish_reason = 'length', 'length', :finish_reason)
+    used = :used, tokens = tokens + :tokens, model = iif(:used = 'none', model, :model),
+    finish_reason = iif(:used = 'none' OR finish_reason = 'length', finish_reason, :finish_reason)
 WHERE task_id = :task_id AND number = :number
 
 -- name: pages
@@ -393,6 +394,12 @@ UPDATE tasks SET
     estimated_work = NULL
 WHERE task_id = :task_id AND status = 'failed'
 RETURNING *
+
+-- name: forget_last_answer
+-- Of a task that wanted an answer in a form: with the one that did not fit, every other try would end as the first did.
+DELETE FROM parts
+WHERE task_id = :task_id AND level > 0 AND level = (SELECT max(level) FROM parts WHERE task_id = :task_id)
+    AND EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id AND response_format IS NOT NULL)
 
 -- name: give_place
 -- AUTOINCREMENT learns of places from insertions alone.

@@ -23,7 +23,7 @@ from docv2.llm.prompt import Rejected
 from docv2.store.base import Store
 from docv2.tasks import Part, Result, Stage, Task
 from docv2.telemetry import metrics
-from docv2.worker import outcome
+from docv2.worker import outcome, turns
 from docv2.worker.clock import StepClock
 from docv2.worker.meter import Meter
 from docv2.worker.turns import Turns
@@ -95,7 +95,8 @@ class Asking:
                 final = await self._in_form(final, below, [part for part in kept if part.level == level + 1])
                 used.append(final)
         answered = await self.means.store.parts(self.task.task_id)
-        return outcome.result(self.task, final, used, answered, await self.means.store.ledger(self.task.task_id))
+        ledger = await self.means.store.ledger(self.task.task_id)
+        return outcome.result(self.task, final, used, answered, self.pages, ledger)
 
     @property
     def _request(self) -> plan.Request:
@@ -215,7 +216,7 @@ class Asking:
         part, task, store = question.part, self.task, self.means.store
         limit = plan.whole_answer if question.is_last else plan.part_answer
         if question.excerpts:
-            await store.count_call(task.claim, part.first_page, part.last_page)
+            await store.count_call(task.claim, self._given(question.excerpts))
         began = time.monotonic()
         reply = await self.endpoint.ask(
             self.model.id,
@@ -248,36 +249,47 @@ class Asking:
         self.means.changes.announce(task.task_id)
         return part
 
+    def _given(self, excerpts: Sequence[Excerpt]) -> list[int]:
+        """Numbers of the pages of which the model gets more than the number."""
+        return [
+            excerpt.page.number for excerpt in excerpts if plan.used_of(excerpt.page, self.model) is not PageSource.NONE
+        ]
+
     def _uses(self, excerpts: Sequence[Excerpt], tokens: int) -> list[PageUse]:
         """What the model was given of each page; of the tokens it counted, each page has a share by its estimate."""
         costs = [plan.cost(excerpt, self.sizes, self.model) for excerpt in excerpts]
+        whole = sum(costs)
         return [
-            PageUse(excerpt.page.number, plan.used_of(excerpt.page, self.model), tokens * cost // sum(costs))
+            PageUse(excerpt.page.number, plan.used_of(excerpt.page, self.model), tokens * cost // whole)
             for excerpt, cost in zip(excerpts, costs, strict=True)
         ]
 
     async def _all(self, meter: Meter, questions: Sequence[_Question]) -> list[Part]:
         """Ask, several at once. After a failure no call starts, but those under way may end: they are paid."""
+        left = iter(questions)
+        answers: list[Part] = []
         failures: list[DocV2Error] = []
 
-        async def one(question: _Question) -> Part | None:
-            async with self.means.turns.call(self.endpoint.name, self.task.task_id):
-                if failures:
-                    return None
-                try:
-                    return await self._call(meter, question)
-                except DocV2Error as error:
-                    failures.append(error)
-                    return None
+        async def ask_in_turn() -> None:
+            while not failures:
+                async with self.means.turns.call(self.endpoint.name, self.task.task_id):
+                    question = None if failures else next(left, None)
+                    if question is None:
+                        return
+                    try:
+                        answers.append(await self._call(meter, question))
+                    except DocV2Error as error:
+                        failures.append(error)
 
         began = time.monotonic()
         async with self._reporting(meter), asyncio.TaskGroup() as group:
-            running = [group.create_task(one(question)) for question in questions]
+            for _ in questions[: turns.TOGETHER]:
+                group.create_task(ask_in_turn())
         if failures:
             raise min(failures, key=lambda error: (not isinstance(error, ClaimLost), not isinstance(error, TaskError)))
         if questions:
             metrics.STAGE.labels(meter.stage).observe(time.monotonic() - began)
-        return [part for part in (task.result() for task in running) if part is not None]
+        return answers
 
     @asynccontextmanager
     async def _reporting(self, meter: Meter) -> AsyncIterator[None]:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from docv2.documents import PageRecord, PageSource
+from docv2.documents import Page, PageRecord, PageSource
 from docv2.tasks import Part, Result, Task
 
 BLIND = "no model that can see was available"
 
 
 def result(
-    task: Task, final: Part, used: Sequence[Part], answered: Sequence[Part], ledger: Sequence[PageRecord]
+    task: Task,
+    final: Part,
+    used: Sequence[Part],
+    answered: Sequence[Part],
+    pages: Sequence[Page],
+    ledger: Sequence[PageRecord],
 ) -> Result:
-    """The outcome of a task. `used`: the answers that went into the final one; `answered`: all that were paid for."""
+    """The outcome of a task.
+
+    `used`: the answers that went into the final one; `answered`: all that were paid for; `pages`: as they were allowed
+    to be used.
+    """
     return Result(
         content=final.content,
         model_used=final.model,
         finish_reason=final.finish_reason,
-        warnings=tuple(_warnings(final, used, ledger)),
+        warnings=tuple(_warnings(final, used, pages, ledger)),
         temperature=task.temperature,
         max_tokens=task.max_tokens,
         prompt_tokens=sum(part.prompt_tokens for part in answered),
@@ -28,19 +37,20 @@ def result(
     )
 
 
-def _warnings(final: Part, used: Sequence[Part], ledger: Sequence[PageRecord]) -> Iterator[str]:
-    missing: dict[str, list[int]] = {}
-    unseen: list[int] = []
+def _warnings(final: Part, used: Sequence[Part], pages: Sequence[Page], ledger: Sequence[PageRecord]) -> Iterator[str]:
+    missing: dict[str, list[int]] = defaultdict(list)
+    unseen: dict[str, list[int]] = defaultdict(list)
+    allowed = {page.number: page for page in pages}
     for record in ledger:
+        page = allowed[record.number]
         if record.used in (None, PageSource.NONE):
-            reason = record.reason if record.source is PageSource.NONE else BLIND
-            missing.setdefault(reason, []).append(record.number)
+            missing[page.reason if page.source is PageSource.NONE else BLIND].append(record.number)
         elif record.used is not record.source:
-            unseen.append(record.number)
+            unseen[page.reason if record.used is page.source else BLIND].append(record.number)
     for reason, numbers in missing.items():
         yield f"{page_list(numbers)} could not be used: {reason}"
-    if unseen:
-        yield f"{page_list(unseen)} went in as text alone, without what is to be seen there: {BLIND}"
+    for reason, numbers in unseen.items():
+        yield f"{page_list(numbers)} went in as text alone, without what is to be seen there: {reason}"
     for part in used:
         if part.finish_reason == "length":
             which = "The answer" if part is final else f"The answer for pages {part.first_page} to {part.last_page}"

@@ -11,14 +11,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from docv2.config import Config, RuntimeConfig
-from docv2.documents import MediaType, Page, PageSource
+from docv2.config import RuntimeConfig
+from docv2.documents import MediaType, Page
 from docv2.errors import (
     CannotSee,
     ClaimLost,
     ContextExceeded,
     Crashed,
-    DocumentError,
     ModelError,
     ParserDied,
     TaskError,
@@ -41,6 +40,7 @@ from docv2.worker.asking import READING_SHARE, Asking, Means, text_sizes
 from docv2.worker.clock import StepClock, step_clock
 from docv2.worker.folders import WorkFolders
 from docv2.worker.turns import Turns
+from docv2.worker.usable import usable
 
 log = logging.getLogger(__name__)
 
@@ -189,11 +189,7 @@ class Pipeline:
         folder = await self._folders.make(task.task_id)
         config = self._config.current
         task = replace(task, prompt=config.asked(task.prompt))
-        pages = as_allowed(await self._read(task, folder, clock), config)
-        unread = [page for page in pages if page.source is PageSource.NONE]
-        if len(unread) == len(pages):
-            reason = f": {unread[0].reason}" if unread else ""
-            raise DocumentError(f"No page of the document could be read{reason}")
+        pages = usable(await self._read(task, folder, clock), config)
         sizes = await text_sizes(pages, folder)
         return await self._ask(task, pages, sizes, folder, clock)
 
@@ -248,21 +244,3 @@ class Pipeline:
                     seconds = time.monotonic() - began
                     await self._store.measure("asking", asked(model.id, task.media_type), len(pages), seconds)
                 return result
-
-
-def as_allowed(pages: Sequence[Page], config: Config) -> list[Page]:
-    """The pages as the configuration lets them be sent: where no pictures may be, pages without text are unread."""
-    if config.enable_vision and config.enable_multimodal:
-        return list(pages)
-    instead = {PageSource.BOTH: PageSource.TEXT}
-    if not config.enable_vision:
-        instead[PageSource.PICTURE] = PageSource.NONE
-    reason = "the server is configured to send no pictures"
-    return [
-        page
-        if page.source not in instead
-        else replace(
-            page, source=instead[page.source], reason=reason if page.source is PageSource.PICTURE else page.reason
-        )
-        for page in pages
-    ]

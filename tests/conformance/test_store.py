@@ -226,9 +226,9 @@ async def test_the_ledger_tells_what_became_of_each_page(store: Store) -> None:
     )
     assert [record.used for record in await store.ledger(task.task_id)] == [None] * 4
     assert await store.page_counts(task.task_id) == {"text": 2, "both": 1, "none": 1}
-    await store.count_call(task.claim, 1, 2)
+    await store.count_call(task.claim, [1, 2])
     for _ in range(2):
-        await store.count_call(task.claim, 3, 4)
+        await store.count_call(task.claim, [3])
     for uses, reason in (
         ([PageUse(1, PageSource.TEXT, 10), PageUse(2, PageSource.TEXT, 20)], "stop"),
         ([PageUse(3, PageSource.TEXT, 30), PageUse(4, PageSource.NONE, 0)], "length"),
@@ -244,11 +244,11 @@ async def test_the_ledger_tells_what_became_of_each_page(store: Store) -> None:
         (1, PageSource.TEXT, 1, 10, "stop"),
         (2, PageSource.TEXT, 1, 20, "stop"),
         (3, PageSource.TEXT, 2, 35, "length"),
-        (4, PageSource.NONE, 2, 0, "length"),
+        (4, PageSource.NONE, 0, 0, None),
     ]
     assert [(record.source, record.reason, record.model) for record in ledger[2:]] == [
         (PageSource.BOTH, "has a text layer", "model-a"),
-        (PageSource.NONE, "damaged", "model-a"),
+        (PageSource.NONE, "damaged", None),
     ]
     assert await store.page_counts(task.task_id) == {"text": 3, "none": 1}
     assert await store.ledger(task.task_id, after=1, limit=2) == ledger[1:3]
@@ -303,7 +303,7 @@ WRITES: dict[str, Callable[[Store, Claim], Awaitable[None]]] = {
     "release": lambda store, claim: store.release(claim, not_before=1, upstream_failed=True),
     "report": lambda store, claim: store.report(claim, stage=Stage.ASKING, progress=99),
     "save_pages": lambda store, claim: store.save_pages(claim, [page(9)], progress=99, pages_total=9),
-    "count_call": lambda store, claim: store.count_call(claim, 1, 9),
+    "count_call": lambda store, claim: store.count_call(claim, [1, 9]),
     "save_part": lambda store, claim: store.save_part(claim, part(9), stage=Stage.ASKING, progress=99, uses=USES),
     "complete": lambda store, claim: store.complete(claim, RESULT),
     "fail": lambda store, claim: store.fail(claim, "late", "processing_error"),

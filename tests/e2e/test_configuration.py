@@ -88,3 +88,22 @@ async def test_the_template_the_pictures_and_the_files_are_as_configured(
     body = await server.finished(picture)
     assert (body["status"], "configured to send no pictures" in body["error"]) == ("failed", True)
     assert len(endpoint.calls) == 1
+    status, quote = await server.send(documents.encoded(documents.page_picture("a scan")), "scan.png", dry_run="true")
+    assert (status, "configured to send no pictures" in quote["detail"]) == (422, True), "a quote foretells it"
+
+    mixed = documents.mixed_pdf(
+        ["Typed text, and enough of it to be read as text. " * 4, documents.page_picture("a scan")]
+    )
+    status, quote = await server.send(mixed, "mixed.pdf", dry_run="true")
+    body = await server.finished(await server.submit(mixed, "mixed.pdf"))
+    assert quote["pages"] == body["result"]["pages"] == {"total": 2, "text": 1, "picture": 0, "both": 0, "none": 1}
+    assert body["result"]["warnings"] == ["Page 2 could not be used: the server is configured to send no pictures"]
+
+    await change(server, enable_vision=True, enable_multimodal=False)
+    body = await server.finished(
+        await server.submit(
+            documents.scanned_pdf_with_text(documents.page_picture("a scan"), "Text over it. " * 20), "scan.pdf"
+        )
+    )
+    [warning] = body["result"]["warnings"]
+    assert "as text or as a picture, not as both" in warning

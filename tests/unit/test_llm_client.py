@@ -465,6 +465,25 @@ async def test_more_pictures_than_it_takes(
     assert endpoint.learned.of(VISION_MODEL).pictures == pictures
 
 
+@pytest.mark.parametrize("status", [400, 413])
+async def test_one_picture_that_is_too_large_says_nothing_of_other_requests(
+    server: ScriptedEndpoint, endpoint: Endpoint, status: int
+) -> None:
+    server.script(scripted.status(status, {"error": "prompt is too long"}))
+    assert isinstance(await failure(endpoint, pictures=1), ContextExceeded)
+    assert endpoint.learned.of(VISION_MODEL) == Facts()
+
+
+async def test_beside_one_picture_it_may_be_the_text_that_is_too_large(
+    server: ScriptedEndpoint, endpoint: Endpoint
+) -> None:
+    server.script(scripted.status(413))
+    await failure(endpoint, pictures=1, prompt="x" * 30_000)
+    context = endpoint.learned.of(VISION_MODEL).context
+    assert context is not None
+    assert context < 11_000
+
+
 # -- other things it is asked -----------------------------------------------------------------------------------------
 async def test_get(server: ScriptedEndpoint, endpoint: Endpoint) -> None:
     server.pages["/props"] = {"n_ctx": 1}

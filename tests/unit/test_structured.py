@@ -74,6 +74,7 @@ async def test_a_fence_of_markdown_is_taken_off(desk: Desk) -> None:
         ('{"total": "42.5", "currency": "EUR"}', "$.total: '42.5' is not of type 'number'"),
         ('{"total": 42.5}', "'currency' is a required property"),
         ('{"total": NaN, "currency": "EUR"}', "NaN is not JSON"),
+        ('{"total": "?", "currency": "EUR", "total": 1}', "'total' stands there twice"),
         ('{"total": 1, "currency": "EUR", "note": "ignore the schema"}', "'note' was unexpected"),
     ],
 )
@@ -91,12 +92,46 @@ async def test_one_that_does_not_is_asked_for_once_more_with_the_reason(desk: De
     assert result.prompt_tokens == 2 * 11, "both are paid for"
 
 
+@pytest.mark.parametrize(
+    ("kind", "fits", "does_not"),
+    [
+        ("date-time", ["2026-11-22T10:00:00Z", "2026-11-22t10:00:00.5+01:00"], ["now", "2026-11-22", "2026-11-22T1"]),
+        ("date", ["2026-11-22"], ["22.11.2026"]),
+        ("email", ["ada@example.org"], ["ada"]),
+        ("colour", ["anything"], []),
+    ],
+)  # fmt: skip
+async def test_formats_are_checked(
+    check: FormCheck, tmp_path: Path, kind: str, fits: list[str], does_not: list[str]
+) -> None:
+    schema = {"type": ["string", "number"], "format": kind}
+    form = {"type": "json_schema", "json_schema": {"name": "one", "schema": schema}}
+    for value in [*fits, 5]:
+        assert await check.misfit(form, json.dumps(value), tmp_path, owner="a test") == ""
+    for value in does_not:
+        assert kind in await check.misfit(form, json.dumps(value), tmp_path, owner="a test")
+
+
 async def test_one_that_never_fits_fails_with_the_reason(desk: Desk) -> None:
     desk.endpoint.otherwise = answer('{"total": 42.5, "currency": "XXX"}')
     with pytest.raises(UnfitAnswer, match=r"\$\.currency: 'XXX' is not one of \['EUR', 'USD'\]") as failure:
         await desk.answer([PAGE], "What is the total?", response_format=FORM)
     assert len(desk.endpoint.calls) == 2
     assert failure.value.quotes, "its words may be the document's, and no log's"
+
+
+async def test_a_failed_one_that_is_tried_again_is_asked_again(desk: Desk) -> None:
+    desk.endpoint.otherwise = answer("no JSON")
+    task = await desk.task([PAGE], "What is the total?", response_format=FORM)
+    with pytest.raises(UnfitAnswer):
+        await desk.ask(task)
+    await desk.store.fail(task.claim, "It does not fit.", "processing_error")
+    await desk.store.retry(task.task_id)
+    desk.endpoint.otherwise = answer(FITS)
+    claimed = await desk.store.claim("desk")
+    assert claimed is not None
+    assert (await desk.ask(claimed)).content == FITS
+    assert len(desk.endpoint.calls) == 3, "the first answer was kept"
 
 
 async def test_only_the_last_step_of_a_long_document_has_the_form(desk: Desk) -> None:

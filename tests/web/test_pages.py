@@ -13,7 +13,7 @@ async def answered(site: Site, claim: Claim, first: int, last: int, *, finish_re
     """An answer to some pages, each of which was given as text and counted for ten tokens."""
     part = Part(0, f"{first}-{last}", first, last, "sees", "An answer.", finish_reason, prompt_tokens=10)
     uses = [PageUse(number, PageSource.TEXT, 10) for number in range(first, last + 1)]
-    await site.store.count_call(claim, first, last)
+    await site.store.count_call(claim, range(first, last + 1))
     await site.store.save_part(claim, part, stage=Stage.ASKING, progress=50, uses=uses)
 
 

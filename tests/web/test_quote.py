@@ -150,7 +150,8 @@ async def test_few_quotes_are_made_at_once_and_the_rest_are_asked_to_come_back(
 ) -> None:
     slow = Slow()
     monkeypatch.setattr(quote, "read", slow)
-    under_way = [asyncio.create_task(quoted(site, b"text", "note.txt")) for _ in range(quote.AT_ONCE)]
+    others = [await site.add_user(f"user-{number}@example.org") for number in range(quote.AT_ONCE - 1)]
+    under_way = [asyncio.create_task(quoted(site, b"text", "note.txt", key=key)) for key in (site.key, *others)]
     await until(lambda: slow.under_way == quote.AT_ONCE)
     for _ in range(5):
         form = aiohttp.FormData({"prompt": "What is it?", "dry_run": "true"})

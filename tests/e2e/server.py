@@ -116,20 +116,32 @@ class Server:
             return response.status, await response.json()
 
     async def submit(
-        self, content: bytes, filename: str = "note.txt", prompt: str = "What is it?", **fields: str
+        self,
+        content: bytes,
+        filename: str = "note.txt",
+        prompt: str = "What is it?",
+        *,
+        key: str | None = None,
+        **fields: str,
     ) -> str:
         """Send a document; the id of its task."""
-        status, body = await self.send(content, filename, prompt, **fields)
+        status, body = await self.send(content, filename, prompt, key=key, **fields)
         assert status == 200, body
         return str(body["task_id"])
 
     async def send(
-        self, content: bytes, filename: str = "note.txt", prompt: str = "What is it?", **fields: str
+        self,
+        content: bytes,
+        filename: str = "note.txt",
+        prompt: str = "What is it?",
+        *,
+        key: str | None = None,
+        **fields: str,
     ) -> tuple[int, Any]:
         """Send a document; whatever the answer is."""
         form = aiohttp.FormData({"prompt": prompt, **fields})
         form.add_field("file", io.BytesIO(content), filename=filename)
-        return await self.request("POST", "/api/v2/process", data=form)
+        return await self.request("POST", "/api/v2/process", key=key, data=form)
 
     async def status(self, task_id: str, wait: float | None = None) -> dict[str, Any]:
         status, body = await self.request(

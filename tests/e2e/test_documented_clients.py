@@ -9,26 +9,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 import time
-from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests import documents
+from tests import documents, pages
 from tests.e2e.server import Server
 from tests.endpoint import ScriptedEndpoint, answer
+from tests.pages import DESCRIPTION, ROOT, SECONDS, blocks
 from tests.programs import missing, require
 
 ANSWER = "The document is a lease; the monthly rent is 1200 EUR."
-ROOT = Path(__file__).parents[2]
 OURS = ROOT / "docs" / "clients.md"
-DESCRIPTION = Path(os.environ.get("DOCV2_SEEDS", ROOT.parent / "shared" / "seeds")) / "API_V2_DOCUMENTATION.md"
 PLACEHOLDERS = ("https://your-domain.com", "sk-your-api-key")
-SECONDS = 100
 
 
 @pytest.fixture
@@ -40,11 +36,6 @@ async def folder(tmp_path: Path, server: Server, endpoint: ScriptedEndpoint) -> 
     folder.mkdir()
     (folder / "document.pdf").write_bytes(documents.text_pdf(["Lease. The monthly rent is 1200 EUR."]))
     return folder
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """The blocks of code in a page of Markdown."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def documented(language: str, server: Server) -> str:
@@ -60,13 +51,9 @@ def documented(language: str, server: Server) -> str:
 
 async def run(folder: Path, *arguments: str, **environment: str) -> str:
     """What the program prints; it must end well and say nothing on standard error."""
-    process = await asyncio.create_subprocess_exec(
-        *arguments, cwd=folder, env=os.environ | environment, stdout=PIPE, stderr=PIPE
-    )
-    async with asyncio.timeout(SECONDS):
-        out, err = await process.communicate()
-    assert (process.returncode, err.decode()) == (0, "")
-    return out.decode()
+    code, out, errors = await pages.run(*arguments, cwd=folder, **environment)
+    assert (code, errors) == (0, "")
+    return out
 
 
 if DESCRIPTION.exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,12 +18,11 @@ import pytest
 
 from tests.e2e.server import Server, free_port
 from tests.endpoint import ScriptedEndpoint, answer, status
+from tests.pages import GUIDE, ROOT, run, script
 from tests.programs import require
 from tests.waiting import until
 
-ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "monitoring"
-GUIDE = Path(os.environ.get("DOCV2_SEEDS") or ROOT.parent / "shared/seeds") / "API_V2_ADMIN_GUIDE.md"
 JOB = "openwebui-api-v2"
 
 
@@ -132,23 +130,11 @@ async def test_every_query_of_the_dashboard_and_every_alert_finds_its_series_in_
 
 if GUIDE.is_file():
 
-    def script(title: str) -> str:
-        """A script of the guide as it is printed there."""
-        found = re.search(rf"```bash\n(#!/bin/bash\n# {title}\n.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-        assert found is not None
-        return found[1]
-
-    async def run_script(title: str, server: Server) -> tuple[int | None, str]:
+    async def run_script(title: str, server: Server) -> tuple[int, str]:
         """Run it with nothing changed but the port, which every test has its own of."""
-        process = await asyncio.create_subprocess_exec(
-            require("bash"),
-            "-c",
-            script(title).replace("localhost:3000", f"127.0.0.1:{server.port}"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        out, _ = await process.communicate()
-        return process.returncode, out.decode()
+        text = script(title).replace("localhost:3000", f"127.0.0.1:{server.port}")
+        code, out, _ = await run(require("bash"), "-c", text, cwd=server.data_dir.parent)
+        return code, out
 
     async def test_the_guides_health_check_runs(server: Server) -> None:
         require("curl")

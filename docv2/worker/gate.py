@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -146,7 +147,7 @@ class Gate:
         self._settle()
 
     def _settle(self) -> None:
-        used = self.memory.used_percent if self.watched else 0.0
+        used = self.memory.used_percent if self.watched else -math.inf  # below whatever was entered
         entered = max((level for level, at in self._enter.items() if used >= at), default=Level.NORMAL)
         level = max(self.level, entered)
         while level > entered and used < self._enter[level] - HYSTERESIS:

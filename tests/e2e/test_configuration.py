@@ -107,3 +107,40 @@ async def test_the_template_the_pictures_and_the_files_are_as_configured(
     )
     [warning] = body["result"]["warnings"]
     assert "as text or as a picture, not as both" in warning
+
+
+async def test_a_page_is_sent_as_text_and_as_picture_at_once_only_where_it_may(
+    server: Server, endpoint: ScriptedEndpoint
+) -> None:
+    await server.start()
+    scan = documents.scanned_pdf_with_text(documents.page_picture("Letter"), "The text below the scan. " * 4)
+    for allowed in (True, False):
+        await change(server, enable_multimodal=allowed)
+        await server.finished(await server.submit(scan, "letter.pdf"))
+        call = endpoint.calls[-1]
+        assert "The text below the scan." in call.text
+        assert len(call.pictures) == allowed
+    picture = documents.encoded(documents.page_picture("Letter"))
+    body = await server.finished(await server.submit(picture, "letter.png"))
+    assert (body["status"], len(endpoint.calls[-1].pictures)) == ("completed", 1), "it has nothing else"
+
+
+async def test_the_memory_thresholds_hold_from_the_moment_they_are_set_and_only_while_memory_is_watched(
+    server: Server, endpoint: ScriptedEndpoint
+) -> None:
+    """The machine's memory is as it is; so the thresholds go below it."""
+    await server.start()
+    low = {"warning_threshold": 0.1, "hold_threshold": 0.1, "emergency_stop_threshold": 0.1}
+    await change(server, memory_management=low)
+    status, body = await server.send(b"some text")
+    assert (status, body["detail"]) == (503, "The server is short of memory")
+    _, health = await server.request("GET", "/api/v2/health")
+    assert any("Memory is short" in reason for reason in health["reasons"])
+
+    await change(server, memory_management={"emergency_stop_threshold": 100})
+    task_id = await server.submit(b"some text")
+    assert (await server.status(task_id))["waiting_reason"] == "memory"
+    await change(server, memory_management={"monitor_usage": False})
+    assert (await server.finished(task_id))["status"] == "completed"
+    await change(server, memory_management={"emergency_stop_threshold": 0.1})
+    assert (await server.finished(await server.submit(b"some text")))["status"] == "completed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,11 @@ from docv2.config import Config
 from docv2.errors import OutOfTime
 from docv2.tasks import Task
 from docv2.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+SLOW_SHARE = 0.5
+"""Of the time that a step may take: one that takes more is logged, for the next like it may not end in time."""
 
 
 class StepClock:
@@ -30,10 +36,14 @@ class StepClock:
     def step(self) -> None:
         """A page or a part was finished: on to the next one."""
         metrics.STEPS.inc()
+        took = self._loop.time() - self._began
+        if took > SLOW_SHARE * self.step_seconds:
+            log.warning("slow: a page or a part took %.0f of the %g seconds it may take", took, self.step_seconds)
         self._start()
 
     def _start(self) -> None:
-        self._timer.reschedule(min(self._loop.time() + self.step_seconds, self._end))
+        self._began = self._loop.time()
+        self._timer.reschedule(min(self._began + self.step_seconds, self._end))
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from docv2.llm.health import EndpointHealth
 from docv2.sandbox import Sandbox
 from docv2.store.base import Store
 from docv2.tasks import Task
-from docv2.telemetry import metrics
+from docv2.telemetry import logs, metrics
 from docv2.worker.gate import SAMPLE_SECONDS, Gate, Level
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,7 @@ class Pool:
 
     async def _run(self, task: Task) -> None:
         entry = self._running[task.task_id]
+        logs.task_id.set(task.task_id)
         try:
             await self._work(task)
         except asyncio.CancelledError:

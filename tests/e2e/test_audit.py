@@ -87,6 +87,8 @@ async def test_nothing_that_was_sent_or_told_is_written_anywhere(tmp_path: Path,
     log = places["log file"]
     assert "completed" in log
     assert "Failed" in log
+    named = f'"task_id": "{tasks[0]}"' if style == "json" else f"task_id={tasks[0]}"
+    assert [line for line in log.splitlines() if f"{tasks[0]} completed" in line and named in line]
     records = found["records"]
     assert [record["response_status_code"] for record in records].count(200) == 3
     asked = json.loads(records[-1]["request_object"])

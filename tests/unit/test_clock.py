@@ -1,8 +1,9 @@
-"""Each model has its own time for a step, and a task that goes to another one has that one's."""
+"""Each model has its own time for a step, a task that goes to another one has that one's, and what takes long is told."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -35,3 +36,22 @@ async def test_a_task_that_is_put_to_another_model_has_the_time_of_that(store: S
 
     with pytest.raises(OutOfTime, match=r"within 0.01 seconds"):
         await put_to_hasty()
+
+
+async def test_a_step_that_takes_more_than_half_of_its_time_is_logged_as_slow(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(timeout=300, model_configs={"ponders": ModelConfig(timeout=100)})
+    task = await running(store, model="ponders")
+    loop = asyncio.get_running_loop()
+    passed = [loop.time()]
+    with caplog.at_level(logging.WARNING, "docv2.worker.clock"):
+        async with step_clock(config, task) as clock:
+            monkeypatch.setattr(loop, "time", lambda: sum(passed))
+            for seconds in (49, 51, 49):
+                passed.append(seconds)
+                clock.step()
+            monkeypatch.undo()
+    assert [record.getMessage() for record in caplog.records] == [
+        "slow: a page or a part took 51 of the 100 seconds it may take"
+    ]

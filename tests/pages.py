@@ -8,6 +8,7 @@ import re
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+from docv2.settings import OWN_PREFIXES
 from tests.programs import require
 
 ROOT = Path(__file__).parents[1]
@@ -47,9 +48,10 @@ def script(title: str) -> str:
 
 
 async def run(*arguments: str | Path, given: str = "", cwd: Path, **environment: str) -> tuple[int, str, str]:
-    """Exit status, output and errors of a program."""
+    """Exit status, output and errors of a program. Of docv2's settings it has those given here, no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIXES)}
     process = await asyncio.create_subprocess_exec(
-        *arguments, cwd=cwd, env=os.environ | environment, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        *arguments, cwd=cwd, env=inherited | environment, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     async with asyncio.timeout(SECONDS):
         out, errors = await process.communicate(given.encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import shutil
@@ -17,11 +16,11 @@ from docv2.errors import DocV2Error
 from docv2.web.answers import ERROR_TYPES
 from docv2.web.app import ROUTES
 from docv2.web.openapi import describe
-from tests.e2e.server import PROGRAM, Server
+from tests.e2e.server import Server
+from tests.pages import ROOT, blocks, run
 
-ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+BLOCKS = blocks(TEXT, "sh")
 NOT_OURS = ("/admin", "/api/v1/configs", "/api/v1/models", "/ollama", "/metrics")
 """Paths that have pages of their own."""
 OURS = [route for route in ROUTES if not route.path.startswith(NOT_OURS)]
@@ -71,28 +70,22 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         yield server
 
 
-async def run(*command: object, given: str = "", **options: Any) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *map(str, command),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        **options,
-    )
-    output, problems = await process.communicate(given.encode())
-    assert process.returncode == 0, problems.decode()
-    return output.decode()
-
-
 async def test_every_call_on_the_page_is_answered_as_it_says(server: Server, tmp_path: Path) -> None:
-    for command, given in ((("users", "add"), ""), (("users", "passwd"), "correct horse\n")):
-        await run(PROGRAM, *command, "you@example.org", given=given, env=server.environment(), cwd=tmp_path)
-    key = await run(PROGRAM, "keys", "create", "you@example.org", env=server.environment(), cwd=tmp_path)
+    key = ""
+    for arguments in (("users", "add"), ("users", "passwd"), ("keys", "create")):
+        code, key, errors = await run(
+            *(server.program, *arguments, "you@example.org"),
+            given="correct horse\n",
+            cwd=tmp_path,
+            **server.environment(),
+        )
+        assert code == 0, errors
     shutil.copy(ROOT / "examples/lease.pdf", tmp_path / "lease.pdf")
     mark = "--- next block ---"
     script = f"\necho; echo '{mark}'\n".join(BLOCKS[1:])
-    environment = {**server.environment(), "DOCV2_URL": server.url, "DOCV2_API_KEY": key.strip()}
-    output = await run("sh", "-eu", "-c", script, env=environment, cwd=tmp_path)
+    environment = {"DOCV2_URL": server.url, "DOCV2_API_KEY": key.strip()}
+    code, output, errors = await run("sh", "-eu", "-c", script, cwd=tmp_path, **environment)
+    assert code == 0, errors
     answers = output.split(mark)
     assert len(answers) == len(BLOCKS) - 1
     refused = [

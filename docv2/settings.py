@@ -95,7 +95,7 @@ class Settings(BaseModel):
     )
     audit_excluded_paths: Annotated[tuple[str, ...], Field(json_schema_extra={"separator": ","})] = _env(
         "AUDIT_EXCLUDED_PATHS",
-        default=("/api/v2/status/",),
+        default=(),
         about="Beginnings of addresses that the audit leaves out, separated by `,`.",
     )
     storage_provider: Literal["local"] = _env(

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import math
 import os
 import queue
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,29 @@ NONE, METADATA, REQUEST, REQUEST_RESPONSE = "NONE", "METADATA", "REQUEST", "REQU
 FILES = 10
 """Kept beside the one that is written; with the size at which one is full they bound what the audit takes."""
 
+REPEAT_SECONDS = 600.0
+"""Calls that repeat one another are counted for so long; their number is one record then."""
+MOST_LOOKS = 10_000
+"""Counted at a time; beyond that the oldest is written early."""
+
 _log = logging.getLogger("docv2.audit.file")
 _log.propagate = False
 
 Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Look:
+    """One that was recorded, and how often it was repeated since."""
+
+    began: float
+    last: float
+    entry: Record
+    repeated: int = 0
+
+
+_looks: dict[Hashable, _Look] = {}
+"""Oldest first."""
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):
@@ -47,6 +69,7 @@ def writing(file: Path, *, rotate_at: int) -> Iterator[None]:
     try:
         yield
     finally:
+        _write_repeated(before=math.inf)
         _log.removeHandler(handler)
         listener.stop()
         output.close()
@@ -54,8 +77,34 @@ def writing(file: Path, *, rotate_at: int) -> Iterator[None]:
 
 def record(entry: Record) -> None:
     """Keep one; nothing where no file is open."""
-    if _log.hasHandlers():
+    if _log.handlers:
         _log.info("%s", json.dumps(entry))
+
+
+def record_look(what: Hashable, entry: Callable[[], Record]) -> None:
+    """Keep a call that changed nothing and may come again every second: a poll, a refusal.
+
+    The first is recorded at once. Those that repeat it, `what` being the same, are counted, and recorded together.
+    """
+    now = time.time()
+    _write_repeated(before=now - REPEAT_SECONDS)
+    if look := _looks.get(what):
+        look.last = now
+        look.repeated += 1
+    elif _log.handlers:
+        _looks[what] = _Look(now, now, entry())
+        record(_looks[what].entry)
+
+
+def _write_repeated(before: float) -> None:
+    """Record how often those were repeated that began before a time, and the oldest where they are too many."""
+    while _looks:
+        what, look = next(iter(_looks.items()))
+        if look.began >= before and len(_looks) <= MOST_LOOKS:
+            return
+        del _looks[what]
+        if look.repeated:
+            record({**look.entry, "timestamp": int(look.last), "extra": {"repeated": look.repeated}})
 
 
 def search(

@@ -13,8 +13,9 @@ from docv2.errors import Forbidden, NotFound
 from docv2.store.base import ApiKey
 from docv2.validation import Input
 from docv2.web.answers import answer
+from docv2.web.audit import concerns
 from docv2.web.inputs import json_of
-from docv2.web.state import CLIENT, SERVICES, USER
+from docv2.web.state import CLIENT, SERVICES, SIGNS_IN, USER
 
 
 class SignIn(Input):
@@ -80,6 +81,7 @@ class OwnKey:
 async def sign_in(request: web.Request) -> web.Response:
     """Sign in with e-mail and password."""
     given = await json_of(request, SignIn)
+    request[SIGNS_IN] = await request.app[SERVICES].store.user_by_email(given.email.strip())
     session = await request.app[SERVICES].sessions.sign_in(given.email, given.password, request[CLIENT])
     user = session.user
     return answer(SignedIn(session.token, "Bearer", session.expires_at, user.user_id, user.email, user.name, user.role))
@@ -97,6 +99,7 @@ async def make_key(request: web.Request) -> web.Response:
     if not services.settings.enable_api_key:
         raise Forbidden("API keys are switched off on this server")
     made, key = await keys.replace_own(services.store, request[USER])
+    concerns(request, key_id=made.key_id)
     return answer(NewKey(key, made.prefix, made.created_at))
 
 
@@ -107,7 +110,10 @@ async def show_key(request: web.Request) -> web.Response:
 
 async def revoke_key(request: web.Request) -> web.Response:
     """Revoke the caller's own key."""
-    return answer(_own(await request.app[SERVICES].store.revoke_own_key(request[USER].user_id)))
+    revoked = await request.app[SERVICES].store.revoke_own_key(request[USER].user_id)
+    if revoked is not None:
+        concerns(request, key_id=revoked.key_id)
+    return answer(_own(revoked))
 
 
 def _own(key: ApiKey | None) -> OwnKey:

@@ -7,7 +7,7 @@ from typing import Any
 
 from docv2.errors import Conflict, FileTooLarge, InvalidValue, NotFound
 from docv2.views import TaskList, TaskSummary
-from docv2.web import configuration, models, operation, people
+from docv2.web import audit, configuration, models, operation, people
 from docv2.web.route import Route
 
 _JSON = (InvalidValue, FileTooLarge)
@@ -129,6 +129,14 @@ _ROUTES = (
     Route("POST", "/admin/queue/pause", operation.pause_queue, answers=operation.QueueBody, refuses=(Conflict,)),
     Route("POST", "/admin/queue/resume", operation.resume_queue, answers=operation.QueueBody, refuses=(Conflict,)),
     Route("GET", "/admin/status", operation.show_server, answers=operation.StatusBody),
+    Route(
+        "GET",
+        "/admin/audit",
+        audit.search_audit,
+        answers=audit.AuditRecords,
+        query=audit.AuditSearch,
+        refuses=(InvalidValue,),
+    ),
 )
 
 ROUTES = tuple(replace(route, admin=True) for route in _ROUTES)

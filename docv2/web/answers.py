@@ -33,6 +33,9 @@ HEADERS = {
 }
 """On every answer unless its handler says otherwise."""
 
+CLIENT_GONE = 499
+"""Logged where the client closed the connection before its answer, as nginx does. Nobody receives it."""
+
 RETRY_SECONDS = 5.0
 """What Retry-After says where nobody knows better."""
 

@@ -31,7 +31,7 @@ from docv2.intake import Listing, Look, PageListing, Question
 from docv2.quote import Quoted
 from docv2.telemetry.notify import fed_watchdog, notify
 from docv2.views import Accepted, CancelledTask, PageList, TaskList, TaskView
-from docv2.web import accounts, administration, audit, metrics, middleware, models, openapi, system, tasks
+from docv2.web import accounts, administration, metrics, middleware, models, openapi, system, tasks
 from docv2.web.inputs import NoQuery, with_query
 from docv2.web.route import Route
 from docv2.web.server import Runner
@@ -101,14 +101,6 @@ ROUTES = (
     Route("DELETE", "/api/v1/auths/api_key", accounts.revoke_key, answers=accounts.OwnKey, refuses=(NotFound,)),
     *administration.ROUTES,
     Route("GET", "/api/version", system.version, public=True, answers=system.VersionBody),
-    Route(
-        "GET",
-        "/admin/audit",
-        audit.search,
-        answers=audit.AuditRecords,
-        query=audit.AuditSearch,
-        refuses=(InvalidValue, Forbidden),
-    ),
     Route(
         "GET",
         "/metrics",

@@ -7,16 +7,17 @@ import json
 import time
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
 
-from docv2.errors import Forbidden
+from docv2.store.base import User
 from docv2.telemetry import audit
 from docv2.validation import PLAIN_NUMBER, Input
-from docv2.web.answers import answer
-from docv2.web.state import CLIENT, FIELDS, QUERY, REQUEST_ID, SERVICES, USER
+from docv2.web.answers import CLIENT_GONE, answer
+from docv2.web.state import CLIENT, CONCERNS, FIELDS, QUERY, REQUEST_ID, SERVICES, SIGNS_IN, USER
 
 LONGEST = 200
 """Characters kept of what a client writes into its headers."""
@@ -40,41 +41,55 @@ class AuditRecords:
     records: tuple[dict[str, Any], ...]
 
 
-async def search(request: web.Request) -> web.Response:
-    """Search the audit. For administrators."""
-    if not request[USER].is_admin:
-        raise Forbidden("This is for administrators")
+async def search_audit(request: web.Request) -> web.Response:
+    """Search the audit: who called what, newest first."""
     found = request[QUERY].model_dump()
     file = request.app[SERVICES].settings.audit_path
     return answer(AuditRecords(tuple(await asyncio.to_thread(partial(audit.search, file, **found)))))
 
 
+def concerns(request: web.Request, **ids: object) -> None:
+    """Say for the audit what a request made or changed, where its address does not."""
+    request[CONCERNS] = ids
+
+
 def keep(request: web.Request, status: int, response: web.StreamResponse | None) -> None:
     """Record a request of somebody who said who he is, unless its address is not to be recorded."""
     settings = request.app[SERVICES].settings
-    user = request.get(USER)
-    level = settings.audit_log_level
-    if level == audit.NONE or (user is None and "Authorization" not in request.headers):
-        return
+    said = USER in request or SIGNS_IN in request or "Authorization" in request.headers
     resource = request.match_info.route.resource
-    if resource is None or any(request.path.startswith(path) for path in settings.audit_excluded_paths):
+    if settings.audit_log_level == audit.NONE or not said or resource is None:
         return
-    audit.record(
-        {
-            "id": request[REQUEST_ID],
-            "timestamp": int(time.time()),
-            "user": {"id": user.user_id, "email": user.email, "role": user.role, "name": user.name} if user else {},
-            "audit_level": level,
-            "verb": request.method,
-            # Without its query, in which a client may put what it likes.
-            "request_uri": f"{request.scheme}://{request.host[:LONGEST]}{request.path[:LONGEST]}",
-            "response_status_code": status,
-            "source_ip": request[CLIENT],
-            "user_agent": request.headers.get("User-Agent", "")[:LONGEST],
-            **_objects(request, response, level),
-            "extra": {},
-        }
-    )
+    if any(request.path.startswith(path) for path in settings.audit_excluded_paths):
+        return
+    user = request.get(USER) or request.get(SIGNS_IN)
+    entry = partial(_record, request, user, status, response)
+    if request.method in ("GET", "HEAD") or HTTPStatus.BAD_REQUEST <= status < CLIENT_GONE:
+        # Of those whom nobody knows, whatever addresses they think up.
+        who, where = (user.user_id, request.path) if user else (None, resource.canonical)
+        audit.record_look((who, request[CLIENT], request.method, where, status), entry)
+    else:
+        audit.record(entry())
+
+
+def _record(
+    request: web.Request, user: User | None, status: int, response: web.StreamResponse | None
+) -> dict[str, Any]:
+    level = request.app[SERVICES].settings.audit_log_level
+    return {
+        "id": request[REQUEST_ID],
+        "timestamp": int(time.time()),
+        "user": {"id": user.user_id, "email": user.email, "role": user.role, "name": user.name} if user else {},
+        "audit_level": level,
+        "verb": request.method,
+        # Without its query, in which a client may put what it likes.
+        "request_uri": f"{request.scheme}://{request.host[:LONGEST]}{request.path[:LONGEST]}",
+        "response_status_code": status,
+        "source_ip": request[CLIENT],
+        "user_agent": request.headers.get("User-Agent", "")[:LONGEST],
+        **_objects(request, response, level),
+        "extra": request.get(CONCERNS, {}),
+    }
 
 
 def _objects(request: web.Request, response: web.StreamResponse | None, level: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from docv2.store.base import Configuration
 from docv2.tasks import JSONObject
 from docv2.validation import PLAIN_NUMBER, Input
 from docv2.web.answers import answer
+from docv2.web.audit import concerns
 from docv2.web.inputs import json_of
 from docv2.web.state import QUERY, SERVICES, USER
 
@@ -114,7 +115,8 @@ async def change_configuration(request: web.Request) -> web.Response:
     """Change some settings, all of them or none, at once. null goes back to the environment or the default."""
     given = await json_of(request, Change, most=CONFIG_BYTES)
     services = request.app[SERVICES]
-    await services.config.change(given.api_v2, by=request[USER].email)
+    changed = await services.config.change(given.api_v2, by=request[USER].email)
+    concerns(request, version=changed.version)
     return answer(_body(services))
 
 
@@ -122,7 +124,8 @@ async def revert_configuration(request: web.Request) -> web.Response:
     """Make the configuration what it was in an earlier version; that is a new version."""
     given = await json_of(request, Revert)
     services = request.app[SERVICES]
-    await services.config.revert(given.version, by=request[USER].email)
+    changed = await services.config.revert(given.version, by=request[USER].email)
+    concerns(request, version=changed.version)
     return answer(_body(services))
 
 
@@ -149,7 +152,8 @@ async def import_configuration(request: web.Request) -> web.Response:
     """Set what a copy says, and nothing else, at run time. What it says of the environment is left alone."""
     given = await json_of(request, Import, most=CONFIG_BYTES)
     services = request.app[SERVICES]
-    await services.config.replace(given.api_v2, by=request[USER].email)
+    changed = await services.config.replace(given.api_v2, by=request[USER].email)
+    concerns(request, version=changed.version)
     return answer(_body(services))
 
 

@@ -16,7 +16,7 @@ from docv2.settings import Settings
 from docv2.store.base import User
 from docv2.telemetry import logs, metrics
 from docv2.web import audit
-from docv2.web.answers import complete_headers, failure, new_request_id, plain_failure
+from docv2.web.answers import CLIENT_GONE, complete_headers, failure, new_request_id, plain_failure
 from docv2.web.proxies import client_address
 from docv2.web.state import CLIENT, KEY_CHECK, REQUEST_ID, SERVICES, USER
 
@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 access = logging.getLogger("docv2.web.access")
 
 REQUEST_ID_FORM = re.compile(r"req_[A-Za-z0-9_-]{1,64}", re.ASCII)
-
-CLIENT_GONE = 499
-"""Logged where the client closed the connection before its answer, as nginx does. Nobody receives it."""
 
 
 @web.middleware

@@ -13,6 +13,7 @@ import docv2
 from docv2.intake import Listing
 from docv2.views import MemoryUsage, TaskList, TaskSummary, memory_usage
 from docv2.web.answers import answer
+from docv2.web.audit import concerns
 from docv2.web.state import QUERY, SERVICES, USER
 
 
@@ -102,13 +103,13 @@ async def show_queue(request: web.Request) -> web.Response:
 
 async def pause_queue(request: web.Request) -> web.Response:
     """Start no task until the queue is resumed. Documents are accepted; what runs goes on. Outlives a restart."""
-    await request.app[SERVICES].config.change({"paused": True}, by=request[USER].email)
+    await _pause(request, paused=True)
     return answer(await _queue(request))
 
 
 async def resume_queue(request: web.Request) -> web.Response:
     """Let tasks start again."""
-    await request.app[SERVICES].config.change({"paused": False}, by=request[USER].email)
+    await _pause(request, paused=False)
     return answer(await _queue(request))
 
 
@@ -135,6 +136,11 @@ async def show_server(request: web.Request) -> web.Response:
             ),
         )
     )
+
+
+async def _pause(request: web.Request, *, paused: bool) -> None:
+    changed = await request.app[SERVICES].config.change({"paused": paused}, by=request[USER].email)
+    concerns(request, version=changed.version)
 
 
 async def _queue(request: web.Request) -> QueueBody:

@@ -14,6 +14,7 @@ from docv2.errors import Conflict, NotFound
 from docv2.store.base import ApiKey, Store, User
 from docv2.validation import Input
 from docv2.web.answers import answer
+from docv2.web.audit import concerns
 from docv2.web.inputs import json_of
 from docv2.web.state import SERVICES
 
@@ -122,6 +123,7 @@ async def create_user(request: web.Request) -> web.Response:
     given = await json_of(request, NewUser)
     store = request.app[SERVICES].store
     user = await users.add(store, given.email, role=given.role, name=given.name)
+    concerns(request, user_id=user.user_id)
     if given.password is not None:
         await store.set_password(user.user_id, await passwords.hashed(given.password))
     return answer(_user(user))
@@ -158,6 +160,7 @@ async def create_user_key(request: web.Request) -> web.Response:
     given = await json_of(request, KeyWanted)
     store = request.app[SERVICES].store
     made, key = await keys.create(store, await users.by_id(store, _id(request)), name=given.name)
+    concerns(request, key_id=made.key_id)
     return answer(MadeKeyBody(key, _key(made)))
 
 
@@ -175,6 +178,7 @@ async def rotate_user_key(request: web.Request) -> web.Response:
     store = request.app[SERVICES].store
     before = await _key_of(store, request)
     made, key = await keys.rotate(store, await users.by_id(store, _id(request)), before)
+    concerns(request, key_id=made.key_id)
     return answer(MadeKeyBody(key, _key(made)))
 
 

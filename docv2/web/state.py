@@ -31,3 +31,7 @@ FIELDS: web.RequestKey[dict[str, int]] = web.RequestKey("fields")
 """Names of the fields that were sent, of those that there are, and their sizes in characters."""
 USER = web.RequestKey("user", User)
 """Whoever sent the request; only on routes that ask for credentials."""
+SIGNS_IN: web.RequestKey[User | None] = web.RequestKey("signs_in")
+"""Whose account a sign-in is for, whether it succeeds or not; None where nobody has the address."""
+CONCERNS: web.RequestKey[dict[str, object]] = web.RequestKey("concerns")
+"""Ids of what the request made or changed, where its address does not name it."""

@@ -11,7 +11,9 @@ from pydantic import Field, StringConstraints
 from docv2.errors import RateLimited
 from docv2.intake import FIELD_BYTES, Listing, Look, PageListing
 from docv2.validation import Input
+from docv2.views import Accepted
 from docv2.web.answers import answer, failure
+from docv2.web.audit import concerns
 from docv2.web.inputs import headers_of
 from docv2.web.state import QUERY, REQUEST_ID, SERVICES, USER
 from docv2.web.uploads import Upload
@@ -30,7 +32,10 @@ async def process(request: web.Request) -> web.Response:
     key = headers_of(request, ProcessHeaders).idempotency_key
     upload, intake = Upload(request, FIELD_BYTES), request.app[SERVICES].intake
     try:
-        response = answer(await intake.submit(request[USER], upload, key=key))
+        made = await intake.submit(request[USER], upload, key=key)
+        if isinstance(made, Accepted):
+            concerns(request, task_id=made.task_id)
+        response = answer(made)
     except RateLimited as error:
         response = failure(error, request[REQUEST_ID])
     tightest = min(await intake.rates(request[USER]), key=lambda rate: (rate.remaining, -rate.reset))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.documents import text_pdf
 from tests.e2e.server import Server
-from tests.endpoint import KEY, ScriptedEndpoint, answer, status
+from tests.endpoint import KEY, ScriptedEndpoint, answer, hang, status
 from tests.waiting import until
 
 PROMPT, TEXT, ANSWER, NAME = "marked-prompt-51", "marked-text-52", "marked-answer-53", "marked-field-54"
@@ -97,6 +97,76 @@ async def test_nothing_that_was_sent_or_told_is_written_anywhere(tmp_path: Path,
     wanted = {"id", "timestamp", "user", "audit_level", "verb", "request_uri", "response_status_code", "source_ip"}
     assert wanted | {"user_agent", "request_object", "response_object", "extra"} == records[-1].keys()
     assert (server.data_dir / "audit.log").stat().st_mode & 0o077 == 0
+
+
+async def test_who_did_what_to_which_task_key_and_configuration(server: Server, endpoint: ScriptedEndpoint) -> None:
+    endpoint.otherwise = hang()
+    await server.start()
+    _, me = await server.request("GET", "/api/v1/auths/")
+    await server.request("POST", f"/admin/users/{me['id']}/password", json={"password": PASSWORD})
+    token = ""
+    for email, password in ((me["email"], "another one"), ("nobody@localhost", PASSWORD), (me["email"], PASSWORD)):
+        for _ in range(2):
+            _, session = await server.request(
+                "POST",
+                "/api/v1/auths/signin",
+                headers={"Authorization": ""},
+                json={"email": email, "password": password},
+            )
+            token = session.get("token", token)
+    task_id = await server.submit(b"some text", key=token)
+    for _ in range(20):
+        await server.status(task_id)
+    await server.cancel(task_id)
+    _, ada = await server.request("POST", "/admin/users", json={"email": "ada@example.org"})
+    keys = f"/admin/users/{ada['id']}/keys"
+    first = (await server.request("POST", keys, json={}))[1]["key"]["id"]
+    second = (await server.request("POST", f"{keys}/{first}/rotate"))[1]["key"]["id"]
+    await server.request("DELETE", f"{keys}/{second}")
+    own = (await server.request("POST", "/api/v1/auths/api_key"))[0]
+    await server.request("POST", "/admin/config", json={"api_v2": {"timeout": 9}})
+    await server.request("POST", "/admin/queue/pause")
+    await server.request("POST", "/admin/config/revert", json={"version": 1})
+    await server.request("GET", "/api/v2/config", key="sk-unknown")
+    server.signal()
+    await server.ended()
+    assert own == 200
+    owned = server.query(f"SELECT key_id FROM api_keys WHERE user_id = '{me['id']}' AND own")[0][0]
+    kept = [
+        (
+            record["verb"],
+            record["request_uri"].removeprefix(server.url),
+            record["response_status_code"],
+            record["user"].get("email"),
+            record["extra"],
+        )
+        for record in audited(server)
+    ]
+    mine, sign_in, repeated = me["email"], "/api/v1/auths/signin", {"repeated": 1}
+    assert kept == [
+        ("GET", "/api/v1/auths/", 200, mine, {}),
+        ("POST", f"/admin/users/{me['id']}/password", 200, mine, {}),
+        ("POST", sign_in, 401, mine, {}),
+        ("POST", sign_in, 401, None, {}),
+        ("POST", sign_in, 200, mine, {}),
+        ("POST", sign_in, 200, mine, {}),
+        ("POST", "/api/v2/process", 200, mine, {"task_id": task_id}),
+        ("GET", f"/api/v2/status/{task_id}", 200, mine, {}),
+        ("DELETE", f"/api/v2/tasks/{task_id}", 200, mine, {}),
+        ("POST", "/admin/users", 200, mine, {"user_id": ada["id"]}),
+        ("POST", keys, 200, mine, {"key_id": first}),
+        ("POST", f"{keys}/{first}/rotate", 200, mine, {"key_id": second}),
+        ("DELETE", f"{keys}/{second}", 200, mine, {}),
+        ("POST", "/api/v1/auths/api_key", 200, mine, {"key_id": owned}),
+        ("POST", "/admin/config", 200, mine, {"version": 1}),
+        ("POST", "/admin/queue/pause", 200, mine, {"version": 2}),
+        ("POST", "/admin/config/revert", 200, mine, {"version": 3}),
+        ("GET", "/api/v2/config", 401, None, {}),
+        # What was repeated is known by its number, here as the server stops.
+        ("POST", sign_in, 401, mine, repeated),
+        ("POST", sign_in, 401, None, repeated),
+        ("GET", f"/api/v2/status/{task_id}", 200, mine, {"repeated": 19}),
+    ]
 
 
 async def test_only_administrators_search_the_audit_and_none_writes_it(server: Server) -> None:

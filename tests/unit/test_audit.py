@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from docv2.settings import load
 from docv2.telemetry import audit
@@ -28,6 +31,58 @@ def test_search_reads_over_rotated_files_newest_first(tmp_path: Path) -> None:
     assert audit.search(file, path="/b") == []
     audit.record(entry(99))
     assert len(audit.search(file)) == 40, "nothing is kept once it is closed"
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Records a look at something, at a time."""
+
+    def look(what: str, at: int) -> None:
+        monkeypatch.setattr("docv2.telemetry.audit.time.time", lambda: at)
+        audit.record_look(what, lambda: entry(at, id=what, extra={}))
+
+    return look
+
+
+def recorded(file: Path) -> list[tuple[str, int, dict[str, int]]]:
+    return [(one["id"], one["timestamp"], one["extra"]) for one in reversed(audit.search(file))]
+
+
+def test_what_is_repeated_is_recorded_at_once_and_then_counted(
+    tmp_path: Path, looks: Callable[[str, int], None]
+) -> None:
+    file = tmp_path / "audit.log"
+    with audit.writing(file, rotate_at=10**6):
+        for second in range(5):
+            looks("poll", 1000 + second)
+        looks("other", 1100)
+        looks("poll", 1001 + int(audit.REPEAT_SECONDS))
+        looks("other", 1650)
+        looks("poll", 1651)
+    assert recorded(file) == [
+        ("poll", 1000, {}),
+        ("other", 1100, {}),
+        ("poll", 1004, {"repeated": 4}),
+        ("poll", 1601, {}),
+        ("other", 1650, {"repeated": 1}),
+        ("poll", 1651, {"repeated": 1}),
+    ]
+    looks("poll", 9999)
+    assert len(recorded(file)) == 6, "nothing is kept once it is closed"
+
+
+def test_no_more_than_so_many_are_counted_at_a_time(
+    tmp_path: Path, looks: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "MOST_LOOKS", 2)
+    with audit.writing(tmp_path / "audit.log", rotate_at=10**6):
+        for what in "aabcc":
+            looks(what, 1000)
+        assert len(audit._looks) == 2
+    assert [(what, extra) for what, _, extra in recorded(tmp_path / "audit.log") if extra] == [
+        ("a", {"repeated": 1}),
+        ("c", {"repeated": 1}),
+    ]
 
 
 def test_levels_by_area(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each model has its own time for a step, a task that goes to another one has that one's, and what takes long is told."""
+"""Each model has its own time for a step, a task that goes to another has that one's, and what takes long is told."""
 
 from __future__ import annotations
 

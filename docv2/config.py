@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -78,9 +79,17 @@ Name = Annotated[
 ]
 """Of a model, for people and for programs."""
 Extension = Annotated[
-    str, BeforeValidator(_extension), StringConstraints(min_length=1, max_length=20, pattern=r"^[a-z0-9_]+$")
+    str,
+    BeforeValidator(_extension),
+    StringConstraints(pattern=r"^[a-z0-9_]{1,20}$"),
+    WithJsonSchema({"type": "string", "pattern": r"^\.?[A-Za-z0-9_]{1,20}$"}),
 ]
-Format = Annotated[str, BeforeValidator(_extension), AfterValidator(_known_format)]
+Format = Annotated[
+    str,
+    BeforeValidator(_extension),
+    AfterValidator(_known_format),
+    WithJsonSchema({"type": "string", "enum": [*EXTENSIONS]}),
+]
 Percent = Annotated[float, Field(gt=0, le=100)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -197,7 +206,9 @@ class Config(_Part):
     default_prompt_template: Annotated[
         str, StringConstraints(max_length=20_000, pattern=r"^[^\x00]*$"), AfterValidator(_with_placeholder)
     ] = Field(
-        default=PLACEHOLDER, description="What a model is asked; `{prompt}` stands for the prompt, whatever is in it."
+        default=PLACEHOLDER,
+        description="What a model is asked; `{prompt}` stands for the prompt, whatever is in it.",
+        json_schema_extra={"pattern": r"^[^\x00]*\{prompt\}[^\x00]*$"},
     )
     supported_formats: Annotated[tuple[Format, ...], Field(min_length=1), AfterValidator(_sorted_once)] = Field(
         default=("pdf", "docx", "txt", "md", "png", "jpg", "jpeg", "gif"), description="Types that are accepted."

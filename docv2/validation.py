@@ -55,6 +55,7 @@ def _plain_number(value: object) -> object:
 
 
 PLAIN_NUMBER = BeforeValidator(_plain_number)
+"""The last of its annotations: of bounds that stand behind it, the JSON Schema knows nothing."""
 
 
 def _plain_boolean(value: object) -> object:

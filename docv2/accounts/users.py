@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from dataclasses import replace
@@ -23,6 +24,8 @@ ROLES = (USER, ADMIN)
 
 MAX_EMAIL = 254
 """Characters of an address that mail can carry (RFC 5321, 4.5.3.1.3)."""
+EMAIL = r"^[^\x00-\x20\x7f@]+@[^\x00-\x20\x7f@]+$"
+"""Enough to tell an address from what belongs into another field; whether mail arrives there is not our business."""
 MAX_NAME = 200
 
 FIRST_ADMINISTRATOR = "admin@localhost"
@@ -33,14 +36,13 @@ FIRST_KEY_FILE = "first-administrator.key"
 async def add(store: Store, email: str, *, role: str = USER, name: str = "") -> User:
     """Add a user; InvalidValue for an address that is none, Conflict for one that is taken."""
     email, name = email.strip(), name.strip()
-    local, _, domain = email.rpartition("@")
-    if not local or not domain or len(email) > MAX_EMAIL or not email.isprintable() or " " in email:
+    if not re.fullmatch(EMAIL, email) or len(email) > MAX_EMAIL or not email.isprintable():
         raise InvalidValue("The e-mail address must look like name@host")
     if len(name) > MAX_NAME or not name.isprintable():
         raise InvalidValue(f"The name must be at most {MAX_NAME} printable characters")
     if role not in ROLES:
         raise InvalidValue(f"The role must be one of: {', '.join(ROLES)}")
-    user = User(str(uuid.uuid4()), email, name or local, role, active=True, created_at=time.time())
+    user = User(str(uuid.uuid4()), email, name or email.partition("@")[0], role, active=True, created_at=time.time())
     await store.add_user(user)
     return user
 

@@ -73,6 +73,7 @@ _ROUTES = (
         people.create_user,
         answers=people.UserBody,
         json=people.NewUser,
+        gives={"user_id": "/id"},
         refuses=(*_JSON, Conflict),
     ),
     Route(
@@ -97,6 +98,7 @@ _ROUTES = (
         "/admin/users/{user_id}/keys",
         people.create_user_key,
         answers=people.MadeKeyBody,
+        gives={"key_id": "/key/id"},
         json=people.KeyWanted,
         refuses=(*_JSON, NotFound),
     ),
@@ -112,6 +114,7 @@ _ROUTES = (
         "/admin/users/{user_id}/keys/{key_id}/rotate",
         people.rotate_user_key,
         answers=people.MadeKeyBody,
+        gives={"key_id": "/key/id"},
         refuses=(NotFound, Conflict),
     ),
     Route(

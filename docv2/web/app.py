@@ -54,6 +54,7 @@ ROUTES = (
         answers=Accepted | Quoted,
         headers=tasks.ProcessHeaders,
         form=Question,
+        gives={"task_id": "/task_id"},
         refuses=(InvalidValue, Unreadable, FileTooLarge, UnsupportedType, Conflict, RateLimited, DiskFull),
     ),
     Route(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from aiohttp import web
-from pydantic import Field, SecretStr
+from pydantic import ConfigDict, Field, RootModel, SecretStr
 
 import docv2
-from docv2.config import Config
+from docv2.config import MEBIBYTE, MOST_BYTES, Config
 from docv2.settings import Settings, env_names
 from docv2.store.base import Configuration
 from docv2.tasks import JSONObject
@@ -27,24 +28,60 @@ CONFIG_BYTES = 1024 * 1024
 """Of a whole configuration: thousands of models and users."""
 MASK = "********"
 LISTED = 50
+MOST_VERSION = 2**53
+"""The largest whole number that every reader of JSON has."""
+
+
+def _as_changes(schema: JSONObject) -> None:
+    whole = Config.model_json_schema()
+    changes = _changes_to(whole, whole["$defs"])
+    mebibytes = {"type": "number", "minimum": 1 / MEBIBYTE, "maximum": MOST_BYTES // MEBIBYTE}
+    changes["properties"]["max_file_size_mb"] = _or_null({**mebibytes, "description": "`max_file_size` in MiB."})
+    changes["not"] = {"required": ["max_file_size", "max_file_size_mb"]}
+    schema.clear()
+    schema.update(changes, description=inspect.cleandoc(Changes.__doc__ or ""))
+
+
+def _changes_to(schema: JSONObject, parts: JSONObject) -> JSONObject:
+    """The schema of changes to what a schema describes: whatever is left out stays, and null takes a value away."""
+    schema = parts[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    changes = {name: value for name, value in schema.items() if name not in ("title", "default", "$defs")}
+    for group in ("properties", "patternProperties"):
+        if group in schema:
+            changes["additionalProperties"] = False
+            changes[group] = {name: _or_null(_changes_to(one, parts)) for name, one in schema[group].items()}
+    return changes
+
+
+def _or_null(schema: JSONObject) -> JSONObject:
+    [kind] = [option for option in schema.pop("anyOf", [{}]) if option != {"type": "null"}]
+    return {**schema, **kind, "type": [{**schema, **kind}["type"], "null"]}
+
+
+class Changes(RootModel[JSONObject]):
+    """Settings to change. What is left out stays; null goes back to the environment or the default."""
+
+    model_config = ConfigDict(json_schema_extra=_as_changes)
 
 
 class Change(Input):
     """Settings to change."""
 
-    api_v2: dict[str, Any] = Field(description="an object of settings")
+    api_v2: Changes = Field(description="an object of settings")
 
 
 class Revert(Input):
     """Which state to go back to."""
 
-    version: Annotated[int, Field(strict=True, ge=0)] = Field(description="the number of a version; 0: nothing set")
+    version: Annotated[int, Field(strict=True, ge=0, le=MOST_VERSION)] = Field(
+        description="the number of a version; 0: nothing set"
+    )
 
 
 class Import(Input):
     """A copy as GET /api/v1/configs gave it; of it only `api_v2` is taken."""
 
-    api_v2: dict[str, Any] = Field(description="an object of settings")
+    api_v2: Changes = Field(description="an object of settings")
     version: str = Field("", description="the version of docv2 that made the copy")
     environment: dict[str, Any] = Field({}, description="an object of variables, which is for reading only")
 
@@ -52,10 +89,10 @@ class Import(Input):
 class Versions(Input):
     """Which versions to list."""
 
-    up_to: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=2**53)] | None = Field(
+    up_to: Annotated[int, Field(ge=1, le=MOST_VERSION), PLAIN_NUMBER] | None = Field(
         None, description="the number of the latest version to list"
     )
-    limit: Annotated[int, PLAIN_NUMBER, Field(ge=1, le=LISTED)] = Field(
+    limit: Annotated[int, Field(ge=1, le=LISTED), PLAIN_NUMBER] = Field(
         20, description=f"a whole number from 1 to {LISTED}"
     )
 
@@ -115,7 +152,7 @@ async def change_configuration(request: web.Request) -> web.Response:
     """Change some settings, all of them or none, at once. null goes back to the environment or the default."""
     given = await json_of(request, Change, most=CONFIG_BYTES)
     services = request.app[SERVICES]
-    changed = await services.config.change(given.api_v2, by=request[USER].email)
+    changed = await services.config.change(given.api_v2.root, by=request[USER].email)
     concerns(request, version=changed.version)
     return answer(_body(services))
 
@@ -152,7 +189,7 @@ async def import_configuration(request: web.Request) -> web.Response:
     """Set what a copy says, and nothing else, at run time. What it says of the environment is left alone."""
     given = await json_of(request, Import, most=CONFIG_BYTES)
     services = request.app[SERVICES]
-    changed = await services.config.replace(given.api_v2, by=request[USER].email)
+    changed = await services.config.replace(given.api_v2.root, by=request[USER].email)
     concerns(request, version=changed.version)
     return answer(_body(services))
 

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -32,13 +33,6 @@ STATIC = Path(__file__).with_name("static")
 PARTS = {"docs.css": "text/css; charset=utf-8", "docs.js": "text/javascript; charset=utf-8"}
 """What the page loads."""
 
-PATH_PARAMETERS = {
-    "task_id": "The id that `process` answered.",
-    "user_id": "The id of a user.",
-    "key_id": "The id of a key.",
-    "model_id": "The id of a model. A slash in it may stand as it is.",
-}
-
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -52,6 +46,19 @@ Upload a document with a question; get an answer that names every page it could 
 changes. Whatever fails, the answer is an `ErrorBody`, and every answer has an `X-Request-ID`. Times are Unix seconds. A
 field that does not apply is left out. `HEAD` is answered wherever `GET` is.\
 """
+
+PATH_PARAMETERS: dict[str, Schema] = {
+    "task_id": {
+        "description": "The id that `process` answered.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
+    "user_id": {"description": "The id of a user.", "schema": {"type": "string", "format": "uuid"}},
+    "key_id": {"description": "The id of a key of that user.", "schema": {"type": "string", "minLength": 1}},
+    "model_id": {
+        "description": "The id of a model. A slash in it may stand as it is.",
+        "schema": {"type": "string", "minLength": 1},
+    },
+}
 
 TAGS = {
     "Tasks": ("/api/v2/process", "/api/v2/status", "/api/v2/tasks"),
@@ -164,17 +171,8 @@ def operation_id(route: Route) -> str:
 
 
 def _path_parameters(route: Route) -> Iterator[Schema]:
-    for part in route.path.split("/"):
-        if part.startswith("{"):
-            yield {
-                "name": (name := part[1:-1]),
-                "in": "path",
-                "required": True,
-                "description": PATH_PARAMETERS[name],
-                "schema": {"type": "string", "minLength": 1}
-                if name in ("key_id", "model_id")
-                else {"type": "string", "format": "uuid"},
-            }
+    for name in re.findall(r"{(\w+)}", route.path):
+        yield {"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]}
 
 
 def _parameters(model: type[Input] | None, where: str) -> Iterator[Schema]:
@@ -208,14 +206,16 @@ def _success(route: Route, routes: list[Route], schemas: Schemas) -> Schema:
 
 
 def _links(route: Route, routes: list[Route]) -> Iterator[tuple[str, Schema]]:
-    """What can be done with an answer: everything about the task that was accepted, and the next page of a list."""
-    if route.form:
-        for other in routes:
-            if "{task_id}" in other.path:
-                yield (
-                    operation_id(other),
-                    {"operationId": operation_id(other), "parameters": {"task_id": "$response.body#/task_id"}},
-                )
+    """What can be done with an answer: what there is to do with what it names, and the next page of a list."""
+    own = {parameter["name"] for parameter in _path_parameters(route)}
+    for other in routes:
+        wanted = {parameter["name"] for parameter in _path_parameters(other)}
+        if wanted & route.gives.keys() and wanted <= route.gives.keys() | own:
+            values = {
+                name: f"$response.body#{route.gives[name]}" if name in route.gives else f"$request.path.{name}"
+                for name in sorted(wanted)
+            }
+            yield operation_id(other), {"operationId": operation_id(other), "parameters": values}
     if route.query and "cursor" in route.query.model_fields:
         yield (
             "next",

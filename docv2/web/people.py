@@ -27,7 +27,7 @@ Password = Annotated[str, StringConstraints(strict=True, min_length=passwords.LE
 class NewUser(Input):
     """Somebody who may call docv2 from now on."""
 
-    email: Annotated[str, StringConstraints(strict=True, max_length=users.MAX_EMAIL)] = Field(
+    email: Annotated[str, StringConstraints(strict=True, max_length=users.MAX_EMAIL, pattern=users.EMAIL)] = Field(
         description=f"an e-mail address of at most {users.MAX_EMAIL} characters"
     )
     role: Literal["user", "admin"] = Field("user", description="user or admin")

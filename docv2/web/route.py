@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -35,5 +35,7 @@ class Route:
     """Whether it answers 201 where there is something that was not there before, and else 200."""
     form: type[Input] | None = None
     """Its body, where that is a form with these fields and a file."""
+    gives: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Ids in its answer that the paths of other routes take: the name there, and where it stands (JSON pointer)."""
     refuses: tuple[type[DocV2Error], ...] = ()
     """Beyond what any route refuses: bad credentials, unknown parameters, a database that is busy."""

@@ -124,6 +124,11 @@ async def test_an_earlier_version_comes_back(site: Site, admin: str) -> None:
     assert status == 404
     _, page, _ = await site.call("GET", "/admin/config/versions?up_to=2&limit=1", key=admin)
     assert [one["version"] for one in page["versions"]] == [2]
+    for wrong in ("up_to=0", f"up_to={2**53 + 1}", "limit=51"):
+        status, body, _ = await site.call("GET", f"/admin/config/versions?{wrong}", key=admin)
+        assert (status, body["error_type"]) == (422, "validation_error"), wrong
+    status, body, _ = await site.call("POST", "/admin/config/revert", key=admin, json={"version": 2**53 + 1})
+    assert status == 422
 
 
 async def test_a_copy_comes_back_and_shows_no_secret(site: Site, admin: str) -> None:
@@ -135,6 +140,14 @@ async def test_a_copy_comes_back_and_shows_no_secret(site: Site, admin: str) -> 
     status, body, _ = await site.call("POST", "/api/v1/configs/import", key=admin, json=copy)
     assert (status, body["overrides"]) == (200, copy["api_v2"])
     assert body["api_v2"]["temperature"] == 0.7
+
+
+async def test_null_takes_a_value_away_and_a_whole_number_may_have_a_point(site: Site, admin: str) -> None:
+    await change(site, admin, user_limits={"ada@example.org": {"per_day": 5}}, max_concurrent=7.0)
+    _, body = await change(site, admin, user_limits={"ada@example.org": None})
+    assert body["overrides"] == {"user_limits": {}, "max_concurrent": 7}
+    _, body = await change(site, admin, max_concurrent=None)
+    assert body["overrides"] == {"user_limits": {}}
 
 
 async def test_the_schema_describes_every_setting(site: Site, admin: str) -> None:

@@ -29,8 +29,8 @@ function kind(api, schema) {
   schema = resolve(api, schema);
   if (schema.enum) return schema.enum.join(" · ");
   if (schema.anyOf) return schema.anyOf.map((option) => kind(api, option)).join(" or ");
-  if (schema.type === "array") return `list of ${kind(api, schema.items)}`;
-  const words = [schema.format === "binary" ? "file" : schema.type ?? "any"];
+  if (isList(schema)) return `list of ${kind(api, schema.items)}`;
+  const words = [schema.format === "binary" ? "file" : [schema.type ?? "any"].flat().join(" or ")];
   if (schema.format === "uuid") words.push("UUID");
   if (schema.minimum !== undefined) words.push(`≥ ${schema.minimum}`);
   if (schema.maximum !== undefined) words.push(`≤ ${schema.maximum}`);
@@ -43,7 +43,11 @@ function kind(api, schema) {
 /** The object inside a value: of a list its items. */
 function inner(api, schema) {
   schema = resolve(api, schema);
-  return schema.type === "array" ? inner(api, schema.items) : schema;
+  return isList(schema) ? inner(api, schema.items) : schema;
+}
+
+function isList(schema) {
+  return [schema.type].flat().includes("array");
 }
 
 function row(api, name, schema, required, about) {

@@ -177,7 +177,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         for work in (
             maintenance.refresh_catalog(catalog, pool.wake),
             maintenance.expire(store, storage, folders, runtime),
-            runtime.follow(),
+            maintenance.follow_others(store, runtime, pool.wake),
             pool.watch_memory(),
             pool.run(),
         ):

@@ -317,7 +317,7 @@ def list_tasks(status: str | None, limit: int, data_dir: str | None) -> None:
 @click.argument("task_id")
 @data_dir_option
 def retry_task(task_id: str, data_dir: str | None) -> None:
-    """Put a failed task at the tail of the queue. A server that has nothing to do takes it up within a minute."""
+    """Put a failed task at the tail of the queue. A running server takes it up from there."""
 
     async def retry(store: Store) -> None:
         if await store.retry(task_id) is None:

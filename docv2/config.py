@@ -6,7 +6,6 @@ anew where they need it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -26,15 +25,12 @@ from pydantic import (
 )
 
 from docv2.documents import EXTENSIONS
-from docv2.errors import BadRequest, Conflict, DocV2Error, InvalidValue, NotFound, StartError
+from docv2.errors import BadRequest, Conflict, InvalidValue, NotFound, StartError
 from docv2.settings import Settings
 from docv2.store.base import Configuration, Limits, Store, User
 from docv2.tasks import JSONObject
 
 log = logging.getLogger(__name__)
-
-LOOK_SECONDS = 0.5
-"""A change by another process, such as the command line, is seen within so long."""
 
 CHANGE_TRIES = 5
 """Of several who change at once one is first; the others look again."""
@@ -450,15 +446,11 @@ class RuntimeConfig:
         """What was in force, the latest first."""
         return await self._kept.configurations(up_to=up_to, limit=limit)
 
-    async def follow(self) -> None:
-        """Take up what other processes change, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                if await self._kept.configuration_version() > self.latest.version:
-                    await self._take_up()
-            except DocV2Error as error:
-                log.warning("cannot take up the configuration: %s", error)
+    async def take_up(self) -> None:
+        """Bring into force what another process, such as the command line, has changed since."""
+        for latest in await self._kept.configurations():
+            if latest.version > self.latest.version:
+                self._apply(latest, validated(merged(self._base, latest.overrides)))
 
     @property
     def _kept(self) -> Store:
@@ -478,10 +470,6 @@ class RuntimeConfig:
             self._apply(new, config)
             return new
         raise Conflict("The configuration is being changed by others; try again")
-
-    async def _take_up(self) -> None:
-        for latest in await self._kept.configurations():
-            self._apply(latest, validated(merged(self._base, latest.overrides)))
 
     def _apply(self, latest: Configuration, config: Config) -> None:
         if latest.version <= self.latest.version:  # somebody else's, later than this one, came first

@@ -87,11 +87,6 @@ class Administration(ABC):
         if not await self._request(partial(count, "add_configuration", values_of(new))):
             raise Conflict("The configuration was changed by somebody else at the same moment; try again")
 
-    async def configuration_version(self) -> int:
-        """The number of the latest version; 0 where there is none."""
-        latest: int = (await self._read("configuration_version"))[0][0]
-        return latest
-
     async def configurations(self, *, up_to: int | None = None, limit: int = 1) -> list[Configuration]:
         """Versions, the latest first, those above `up_to` left out."""
         rows = await self._read_list("configurations", up_to=sys.maxsize if up_to is None else up_to, limit=limit)

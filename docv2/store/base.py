@@ -272,6 +272,10 @@ class Store(Protocol):
         """Those of the given tasks that exist, to tell orphaned files from live ones."""
         ...
 
+    async def writes_of_others(self) -> int:
+        """A number that is another one after each write of another process. Cheap enough for several times a second."""
+        ...
+
     # -- what was measured and learned --------------------------------------------------------------------------------
     async def measure(self, kind: str, name: str, x: float, y: float) -> None:
         """Add a measured pair; `kind` and `name` say of what (see docv2.estimate). Old ones fade, so sums follow."""
@@ -299,10 +303,6 @@ class Store(Protocol):
     # -- the configuration --------------------------------------------------------------------------------------------
     async def add_configuration(self, new: Configuration) -> None:
         """Keep a new version; Conflict where there is one of its number."""
-
-    async def configuration_version(self) -> int:
-        """The number of the latest version; 0 where there is none. Cheap enough for several times a second."""
-        ...
 
     async def configurations(self, *, up_to: int | None = None, limit: int = 1) -> list[Configuration]:
         """Versions, the latest first, those above `up_to` left out."""

@@ -239,6 +239,13 @@ class SQLiteStore(Administration):
         rows = await self._read_list("known", task_ids=list(task_ids))
         return {row["task_id"]: task_of(row) for row in rows}
 
+    async def writes_of_others(self) -> int:
+        """A number that is another one after each write of another process."""
+        # Asked of the connection that writes: to that, only what others write is news.
+        rows = await self._writer.submit(Kind.READ, partial(fetch, "writes_of_others", {}))
+        number: int = rows[0][0]
+        return number
+
     # -- what was measured and learned --------------------------------------------------------------------------------
     async def measure(self, kind: str, name: str, x: float, y: float) -> None:
         """Add a measured pair."""

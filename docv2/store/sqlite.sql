@@ -251,6 +251,10 @@ DELETE FROM tasks
 WHERE place IN (SELECT place FROM tasks WHERE ended_at < :ended_before ORDER BY ended_at LIMIT :bite)
 RETURNING task_id
 
+-- name: writes_of_others
+-- Of the connection: it changes with each commit of another one, and costs no look at any table.
+PRAGMA data_version
+
 -- name: measure
 -- Each measurement takes a tenth off the weight of those before it: the sums follow a change within some ten tasks.
 INSERT INTO measurements (kind, name, weight, x, y, xx, xy, updated_at)
@@ -344,10 +348,6 @@ UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), :when) WHERE k
 INSERT INTO configurations (version, changed_at, changed_by, changes, overrides)
 VALUES (:version, :changed_at, :changed_by, :changes, :overrides)
 ON CONFLICT (version) DO NOTHING
-
--- name: configuration_version
--- Looked at again and again, so that a change by another process is seen: it is the end of the primary key.
-SELECT coalesce(max(version), 0) FROM configurations
 
 -- name: configurations
 -- Walks the primary key backwards from the version asked for.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from docv2.config import RuntimeConfig
-from docv2.errors import DocV2Error
+from docv2.errors import DocV2Error, Unavailable
 from docv2.llm.catalog import Catalog
 from docv2.storage.base import Storage
 from docv2.store.base import Store
@@ -20,6 +20,28 @@ EXPIRE_SECONDS = 60.0
 CATALOG_SECONDS = 60.0
 CATALOG_SECONDS_UNKNOWN = 5.0
 """Between looks at the endpoints' models; sooner while one has never answered."""
+
+LOOK_SECONDS = 0.5
+"""What another process writes is seen within so long."""
+
+
+async def follow_others(store: Store, config: RuntimeConfig, wake: Callable[[], None]) -> None:
+    """Take up what other processes write, such as the command line, until cancelled.
+
+    That may be another configuration, or a failed task that waits again.
+    """
+    seen = None
+    while True:
+        try:
+            latest = await store.writes_of_others()
+            if latest != seen:
+                seen = latest
+                wake()
+                await config.take_up()
+        except DocV2Error as error:
+            log.warning("cannot take up what another process wrote: %s", error)
+            seen = None if isinstance(error, Unavailable) else seen
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def expire(store: Store, storage: Storage, folders: WorkFolders, config: RuntimeConfig) -> None:

@@ -555,3 +555,16 @@ async def test_known_takes_any_number_of_ids(store: Store) -> None:
     asked = [task.task_id for task in tasks] + [f"unknown-{number}" for number in range(40_000)]
     assert await store.known(asked) == {task.task_id: task for task in tasks}
     assert await store.known([]) == {}
+
+
+async def test_what_others_write_is_noticed_and_ones_own_writes_are_not(store: Store, open_store: Opener) -> None:
+    before = await store.writes_of_others()
+    await enqueue(store)
+    await store.users()
+    assert await store.writes_of_others() == before
+    other = await open_store()
+    assert await store.writes_of_others() == before
+    await enqueue(other)
+    after = await store.writes_of_others()
+    assert after != before
+    assert await store.writes_of_others() == after

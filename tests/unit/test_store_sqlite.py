@@ -161,7 +161,7 @@ PARAMETERS = {
 
 HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
 HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
-HOT += ["standing", "submitted", "forget_submissions", "configuration_version", "retry", "user"]
+HOT += ["standing", "submitted", "forget_submissions", "retry", "user"]
 
 
 @pytest.mark.parametrize("name", [*HOT, "give_up", "requeue"])

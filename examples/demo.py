@@ -61,8 +61,8 @@ def main() -> int:
     print()
     say("database", f"sqlite3 -readonly {folder / 'docv2.db'} 'SELECT * FROM throughput'")
     say("log", str(log))
-    say("API", str(HERE.parent / "docs" / "clients.md"))
-    say("your turn", "make serve")
+    say("API", str(HERE.parent / "docs" / "api.md"))
+    say("your turn", "make serve, and its API at http://127.0.0.1:3000/docs")
     return 0
 
 

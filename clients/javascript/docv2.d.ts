@@ -13,6 +13,9 @@ export interface Task {
   /** Seconds until the answer, as the server reckons now. */
   estimated_time?: number | null;
   waiting_reason?: "slots" | "memory" | "upstream" | "paused" | null;
+  /** This and the model are told in lists. */
+  file_info?: { filename: string; size: number; type: string };
+  model?: string;
   /** Told at submission. */
   config_applied?: { model: string; temperature: number; max_tokens: number };
   result?: Result | null;
@@ -36,6 +39,13 @@ export interface Result {
   file_info: { filename: string; size: number; type: string };
   processing_metadata?: Record<string, unknown>;
   usage?: { prompt_tokens: number; completion_tokens: number; total_tokens: number };
+}
+
+/** Some of one's own tasks, newest first and without their results. */
+export interface TaskList {
+  tasks: Task[];
+  /** Asks for those that follow; not there at the end. */
+  next_cursor?: string;
 }
 
 export interface Models {
@@ -85,6 +95,15 @@ export interface StatusOptions extends Abortable {
   wait?: number;
 }
 
+export interface ListOptions extends Abortable {
+  /** Only such; `pending` and `queued` both find all that wait. */
+  status?: Task["status"];
+  /** At most 100, else 20. */
+  limit?: number;
+  /** The `next_cursor` of the page before. */
+  cursor?: string | null;
+}
+
 export interface WaitOptions extends Abortable {
   /** Seconds. */
   timeout?: number;
@@ -100,6 +119,8 @@ export class Client {
   status(taskId: string, options?: StatusOptions): Promise<Task>;
   /** Wait for the answer, through restarts of the server. Rejects with TaskFailed or WaitTimeout. */
   wait(taskId: string, options?: WaitOptions): Promise<Result>;
+  /** One's own tasks, page by page. */
+  tasks(options?: ListOptions): Promise<TaskList>;
   /** Stop a task, waiting or running. APIError with status 409 where it has ended. */
   cancel(taskId: string, options?: Abortable): Promise<Task>;
   /** The models that the caller may use. */

@@ -150,6 +150,16 @@ export class Client {
     }
   }
 
+  /**
+   * One's own tasks, newest first and without their results, `limit` at a time, at most 100; else 20. `status`: only
+   * such; `pending` and `queued` both find all that wait. `cursor`: the `next_cursor` of the page before.
+   */
+  async tasks({ status, limit, cursor, signal } = {}) {
+    const given = Object.entries({ status, limit, cursor }).filter(([, value]) => value != null);
+    const query = String(new URLSearchParams(given));
+    return this.#send("GET", `/api/v2/tasks${query && "?"}${query}`, { signal });
+  }
+
   /** Stop a task, waiting or running. APIError with status 409 where it has ended. */
   async cancel(taskId, { signal } = {}) {
     return this.#send("DELETE", `/api/v2/tasks/${encodeURIComponent(taskId)}`, { signal });

@@ -25,7 +25,7 @@ from docv2.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from docv2.client.models import Config, Health, Model, Models, Result, Task
+from docv2.client.models import Config, Health, Model, Models, Result, Task, TaskList
 from docv2.client.sync import Client
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Result",
     "Task",
     "TaskFailed",
+    "TaskList",
     "Unavailable",
     "UnexpectedAnswer",
     "Unreachable",

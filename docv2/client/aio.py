@@ -12,7 +12,7 @@ import httpx2
 
 from docv2.client import operations, transport
 from docv2.client.errors import Unreachable
-from docv2.client.models import Config, Health, Models, Result, Task
+from docv2.client.models import Config, Health, Models, Result, Task, TaskList
 from docv2.client.operations import OnChange, Operation, Pause, Reply, Request
 from docv2.client.upload import OnUpload, Source, Upload
 
@@ -54,6 +54,12 @@ class AsyncClient:
     async def wait(self, task_id: str, timeout: float | None = None, on_change: OnChange | None = None) -> Result:
         """As `Client.wait`."""
         return await self._run(operations.wait(task_id, timeout, on_change))
+
+    async def tasks(
+        self, status: str | None = None, *, limit: int | None = None, cursor: str | None = None
+    ) -> TaskList:
+        """As `Client.tasks`."""
+        return await self._run(operations.tasks(status, limit, cursor))
 
     async def cancel(self, task_id: str) -> Task:
         """As `Client.cancel`."""

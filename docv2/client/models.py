@@ -64,6 +64,9 @@ class Task(Answer):
     """`slots`, `memory`, `upstream` or `paused`."""
     message: str = ""
     """What happens now, in words."""
+    model: str | None = None
+    file_info: Mapping[str, Any] = field(default_factory=dict)
+    """`filename`, `size` in bytes, `type`. This and the model are told in lists."""
     config_applied: Mapping[str, Any] = field(default_factory=dict)
     """`model`, `temperature`, `max_tokens`; told at submission."""
     result: Result | None = None
@@ -81,6 +84,17 @@ class Task(Answer):
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status in ("completed", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskList(Answer):
+    """Some of one's own tasks, newest first and without their results."""
+
+    tasks: list[Task]
+    next_cursor: str | None = None
+    """Asks for those that follow; None at the end."""
+
+    _nested: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"tasks": lambda tasks: [Task.of(task) for task in tasks]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

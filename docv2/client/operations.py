@@ -28,7 +28,7 @@ from docv2.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from docv2.client.models import Answer, Result, Task
+from docv2.client.models import Answer, Result, Task, TaskList
 from docv2.client.upload import Upload
 
 log = logging.getLogger("docv2.client")
@@ -166,6 +166,13 @@ def finished(task: Task) -> Result:
 def cancel(task_id: str) -> Operation[Task]:
     """Stop a task, waiting or running."""
     return parse(Task, (yield from _send(Request("DELETE", f"/api/v2/tasks/{_quote(task_id)}"))))
+
+
+def tasks(task_status: str | None, limit: int | None, cursor: str | None) -> Operation[TaskList]:
+    """Ask for one page of the caller's own tasks."""
+    given = {"status": task_status, "limit": limit, "cursor": cursor}
+    params = {name: str(value) for name, value in given.items() if value is not None}
+    return parse(TaskList, (yield from _send(Request("GET", "/api/v2/tasks", params))))
 
 
 def get(kind: type[A], path: str, *, also: frozenset[int] = frozenset()) -> Operation[A]:

@@ -11,7 +11,7 @@ import httpx2
 
 from docv2.client import operations, transport
 from docv2.client.errors import Unreachable
-from docv2.client.models import Config, Health, Models, Result, Task
+from docv2.client.models import Config, Health, Models, Result, Task, TaskList
 from docv2.client.operations import OnChange, Operation, Pause, Reply, Request
 from docv2.client.upload import OnUpload, Source, Upload
 
@@ -61,6 +61,13 @@ class Client:
         `on_change` is called with the task each time it has changed.
         """
         return self._run(operations.wait(task_id, timeout, on_change))
+
+    def tasks(self, status: str | None = None, *, limit: int | None = None, cursor: str | None = None) -> TaskList:
+        """One's own tasks, newest first and without their results, `limit` at a time: at most 100, else 20.
+
+        `status`: only such; `pending` and `queued` both find all that wait. `cursor`: `next_cursor` of the page before.
+        """
+        return self._run(operations.tasks(status, limit, cursor))
 
     def cancel(self, task_id: str) -> Task:
         """Stop a task, waiting or running. Conflict where it has ended."""

@@ -105,6 +105,24 @@ async def test_models_health_and_status(server: Server, note: Path) -> None:
         assert (await client.status(task.task_id)).ended
 
 
+async def test_ones_own_tasks_page_by_page(server: Server, endpoint: ScriptedEndpoint, note: Path) -> None:
+    await server.start()
+    async with AsyncClient(server.url, server.key) as client:
+        sent = [(await client.process(note, f"What is the rent, {number}?")).task_id for number in range(5)]
+        for task_id in sent:
+            await client.wait(task_id)
+        found: list[Task] = []
+        cursor = None
+        while cursor is not None or not found:
+            page = await client.tasks(limit=2, cursor=cursor)
+            assert len(page.tasks) <= 2
+            found += page.tasks
+            cursor = page.next_cursor
+        assert [task.task_id for task in found] == sent[::-1]
+        assert (found[0].status, found[0].file_info["filename"]) == ("completed", "note.txt")
+        assert (await client.tasks("failed")).tasks == []
+
+
 async def test_ctrl_c_leaves_nothing_running(server: Server, endpoint: ScriptedEndpoint, tmp_path: Path) -> None:
     endpoint.otherwise = hang()
     await server.start()

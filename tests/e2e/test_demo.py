@@ -54,6 +54,7 @@ async def test_the_demonstration(tmp_path: Path) -> None:
     page = re.search(r"^API +(\S+)$", out, re.MULTILINE)
     assert page
     assert Path(page[1]).is_file()
+    assert "http://127.0.0.1:3000/docs" in out, "where the server of `make serve` has it"
 
     url = re.search(r"http://127\.0\.0\.1:\d+", out)
     assert url

@@ -433,3 +433,18 @@ except Unreachable:
 def test_the_client_needs_httpx2_and_nothing_else() -> None:
     run = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("['docv2']\n", "")
+
+
+# -- lists ------------------------------------------------------------------------------------------------------------
+def test_a_page_of_tasks_is_asked_for_as_wanted(driver: Driver) -> None:
+    answered = reply({"tasks": [{"task_id": "t", "status": "queued", "position": 3, "model": "m"}], "next_cursor": "c"})
+    page = driver.run(operations.tasks("queued", 7, "before"), [answered])
+    assert [(task.task_id, task.position, task.model) for task in page.tasks] == [("t", 3, "m")]
+    assert page.next_cursor == "c"
+    driver.run(operations.tasks(None, None, None), [reply({"tasks": []})])
+    assert [request.params for request in driver.requests] == [
+        {"status": "queued", "limit": "7", "cursor": "before"},
+        {},
+    ]
+    with pytest.raises(UnexpectedAnswer):
+        driver.run(operations.tasks(None, None, None), [reply({"tasks": [{}]})])

@@ -184,3 +184,12 @@ test("an address that cannot be right", () => {
   assert.throws(() => new Client({ url: "docs.example.org" }), TypeError);
   assert.throws(() => new Client({ url: "ftp://docs.example.org" }), TypeError);
 });
+
+test("a page of tasks is asked for as wanted", async (context) => {
+  const listed = { tasks: [{ task_id: "t", status: "queued" }], next_cursor: "c" };
+  const { server, client } = await scripted(context, json(listed));
+  assert.deepEqual(await client.tasks({ status: "queued", limit: 7, cursor: "a&b" }), listed);
+  await client.tasks({ cursor: null });
+  const asked = server.requests.map(({ url }) => url);
+  assert.deepEqual(asked, ["/api/v2/tasks?status=queued&limit=7&cursor=a%26b", "/api/v2/tasks"]);
+});

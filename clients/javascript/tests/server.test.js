@@ -37,6 +37,20 @@ test("a running task is cancelled", { skip }, async () => {
   await assert.rejects(client.cancel(task_id), (error) => error instanceof APIError && error.status === 409);
 });
 
+test("one's own tasks, page by page", { skip }, async () => {
+  const client = new Client();
+  const sent = [];
+  for (let count = 0; count < 3; count++) {
+    const { task_id } = await client.process(new File(["text"], `${count}.txt`), "What is it?");
+    await client.wait(task_id, { timeout: 60 });
+    sent.unshift(task_id);
+  }
+  const first = await client.tasks({ status: "completed", limit: 2 });
+  const second = await client.tasks({ status: "completed", limit: 2, cursor: first.next_cursor });
+  const found = [...first.tasks, ...second.tasks].map(({ task_id }) => task_id);
+  assert.deepEqual(found.slice(0, 3), sent);
+});
+
 test("models and health", { skip }, async () => {
   const client = new Client();
   const { models, default_model } = await client.models();

@@ -264,6 +264,10 @@ class Store(Protocol):
         """Counts of waiting and running tasks."""
         ...
 
+    async def ended_since(self, when: float) -> tuple[int, int]:
+        """How many tasks ended since a time (Unix seconds), and how many of those failed without being cancelled."""
+        ...
+
     async def expire(self, ended_before: float) -> list[str]:
         """Remove tasks that ended before a time (Unix seconds); answers their ids."""
         ...

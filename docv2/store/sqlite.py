@@ -225,6 +225,11 @@ class SQLiteStore(Administration):
         """Counts of waiting and running tasks."""
         return QueueDepth(*(await self._read("depth"))[0])
 
+    async def ended_since(self, when: float) -> tuple[int, int]:
+        """How many tasks ended since a time (Unix seconds), and how many of those failed without being cancelled."""
+        [(ended, failed)] = await self._read_list("ended_since", ended_after=when)
+        return ended, failed
+
     async def expire(self, ended_before: float) -> list[str]:
         """Remove tasks that ended before a time (Unix seconds); answers their ids."""
         removed: list[str] = []

@@ -245,6 +245,10 @@ SELECT
     (SELECT coalesce(sum(tasks), 0) FROM backlog WHERE width = 8192),
     (SELECT count(*) FROM tasks INDEXED BY tasks_running WHERE status = 'running')
 
+-- name: ended_since
+-- Along the ends, so as many rows as there are since. Who changes his mind is no fault of the service.
+SELECT count(*), count(nullif(error_type, 'cancelled')) FROM tasks WHERE ended_at >= :ended_after
+
 -- name: expire
 -- In bounded bites: one removal of a day's tasks would hold every other write up.
 DELETE FROM tasks

@@ -7,7 +7,6 @@ process's own. A label takes its values from a list that a client cannot lengthe
 from __future__ import annotations
 
 import time
-from collections import deque
 from functools import lru_cache
 
 from prometheus_client import (
@@ -24,7 +23,6 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 ERROR_WINDOW = 15 * 60.0
 """Seconds over which `api_v2_error_rate` is taken."""
-MOST_REMEMBERED = 100_000
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks about
 REGISTRY = CollectorRegistry()
@@ -121,10 +119,7 @@ for _error_type in ("processing_error", "timeout_error", "system_error", "cancel
 for _stage in ("reading", "asking", "combining"):
     STAGE.labels(_stage)
 
-CANCELLED = "cancelled"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-_ended: deque[tuple[float, bool]] = deque(maxlen=MOST_REMEMBERED)
 
 
 def task_started(*, created_at: float, started_at: float | None, attempt: int) -> None:
@@ -138,7 +133,6 @@ def task_completed(*, created_at: float, started_at: float | None, estimated: fl
     """A task was answered. `estimated`: seconds from acceptance to its end, as told then."""
     now = time.time()
     COMPLETED.inc()
-    _ended.append((now, False))
     PROCESSING.observe(max(0.0, now - (started_at or now)))
     if estimated:
         ESTIMATE.observe(max(0.0, now - created_at) / estimated)
@@ -148,15 +142,6 @@ def task_failed(error_type: str) -> None:
     """A task ended without an answer."""
     COMPLETED.inc()
     FAILED.labels(error_type).inc()
-    # Who changes his mind is no fault of the service.
-    _ended.append((time.time(), error_type != CANCELLED))
-
-
-def error_rate() -> float:
-    """Failed of all that ended within the window, in this run of the server; 0 where nothing ended."""
-    while _ended and _ended[0][0] < time.time() - ERROR_WINDOW:
-        _ended.popleft()
-    return sum(failed for _, failed in _ended) / len(_ended) if _ended else 0.0
 
 
 def model_called(endpoint: str, seconds: float, *, prompt_tokens: int, completion_tokens: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import shutil
+import time
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,7 @@ async def scrape(request: web.Request) -> web.Response:
         )
     try:
         depth = await services.store.depth()
+        ended, failed = await services.store.ended_since(time.time() - metrics.ERROR_WINDOW)
         backups = await services.store.notes("backup")
     except Unavailable:
         metrics.DATABASE_UP.set(0)
@@ -44,6 +46,7 @@ async def scrape(request: web.Request) -> web.Response:
         metrics.DATABASE_UP.set(1)
         metrics.ACTIVE.set(depth.running)
         metrics.QUEUE.set(depth.waiting)
+        metrics.ERROR_RATE.set(failed / ended if ended else 0)
         metrics.LAST_BACKUP.set(float(str(backups.get("last", {}).get("ended_at", 0))))
     metrics.INFO.labels(docv2.__version__).set(1)
     metrics.MEMORY.set(services.gate.memory.used_percent)
@@ -52,7 +55,6 @@ async def scrape(request: web.Request) -> web.Response:
     metrics.ENABLED.set(services.config.current.enabled and not services.pool.draining)
     metrics.BLOCKED_MODELS.set(len(services.health.blocked_models()))
     await asyncio.to_thread(_measure_disk, services.settings.data_dir)
-    metrics.ERROR_RATE.set(metrics.error_rate())
     text = await asyncio.to_thread(metrics.exposition)
     return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})
 

@@ -543,6 +543,21 @@ async def test_only_tasks_that_ended_before_the_time_are_removed(store: Store) -
     }
 
 
+async def test_those_that_ended_since_a_time_are_counted_and_those_that_failed(store: Store) -> None:
+    began = time.time()
+    assert await store.ended_since(began) == (0, 0)
+    completed, failed, tried_again = [await running(store) for _ in range(3)]
+    await store.complete(completed.claim, RESULT)
+    for task in (failed, tried_again):
+        await store.fail(task.claim, "no", "processing_error")
+    await store.cancel((await enqueue(store)).task_id, error="cancelled", error_type="cancelled")
+    await enqueue(store)
+    assert await store.ended_since(began) == (4, 2)
+    await store.retry(tried_again.task_id)
+    assert await store.ended_since(began) == (3, 1)
+    assert await store.ended_since(time.time() + HOUR) == (0, 0)
+
+
 async def test_a_place_is_never_given_twice(store: Store) -> None:
     task = await running(store)
     await store.complete(task.claim, RESULT)

@@ -128,6 +128,17 @@ async def test_every_query_of_the_dashboard_and_every_alert_finds_its_series_in_
         assert not firing
 
 
+async def test_the_error_rate_outlives_the_server(server: Server, endpoint: ScriptedEndpoint) -> None:
+    endpoint.script(status(400, {"error": {"message": "no"}}))
+    await server.start()
+    ends = [(await server.finished(await server.submit(b"some text")))["status"] for _ in range(4)]
+    assert ends == ["failed", "completed", "completed", "completed"]
+    for _ in range(2):
+        async with aiohttp.ClientSession() as session, session.get(f"{server.url}/metrics") as response:
+            assert "\napi_v2_error_rate 0.25\n" in await response.text()
+        await server.restart()
+
+
 if GUIDE.is_file():
 
     async def run_script(title: str, server: Server) -> tuple[int, str]:

@@ -152,8 +152,8 @@ def _parameters(statement: str) -> Iterator[str]:
 
 PARAMETERS = {
     "owner": "server-1", "blocked_models": "[]", "now": 2e9, "task_id": "task-5", "place": 4000, "before": 4000,
-    "ended_before": 1.0, "bite": 10, "attempt": 1, "result": "{}", "sha256": "0", "crash_limit": 3, "error": "e",
-    "error_type": "t", "stage": "asking", "progress": 1.0,
+    "ended_before": 1.0, "ended_after": 1.0, "bite": 10, "attempt": 1, "result": "{}", "sha256": "0", "crash_limit": 3,
+    "error": "e", "error_type": "t", "stage": "asking", "progress": 1.0,
     "user_id": "user-1", "key": "k", "newer": "[0]", "since": "[1.0]", "until": 1.0, "limit": 10, "status": None,
     "first": 0,
 }  # fmt: skip
@@ -161,7 +161,7 @@ PARAMETERS = {
 
 HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
 HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
-HOT += ["standing", "submitted", "forget_submissions", "retry", "user"]
+HOT += ["standing", "submitted", "forget_submissions", "retry", "user", "ended_since"]
 
 
 @pytest.mark.parametrize("name", [*HOT, "give_up", "requeue"])

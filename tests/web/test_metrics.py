@@ -45,7 +45,6 @@ async def test_the_guides_metrics_are_there_under_their_names_and_without_labels
 
 
 async def test_every_end_counts_and_only_failures_are_errors(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_ended", type(metrics._ended)())
     before = await read(site)
     task_id = await site.accepted()
     status, _, _ = await site.call("DELETE", f"/api/v2/tasks/{task_id}")
@@ -55,7 +54,8 @@ async def test_every_end_counts_and_only_failures_are_errors(site: Site, monkeyp
     cancelled = "docv2_failed_tasks_total|error_type=cancelled"
     assert after[cancelled] == before[cancelled] + 1
     assert after["api_v2_error_rate"] == 0, "who changes his mind is no fault of the service"
-    metrics.task_failed("processing_error")
+    await site.accepted()
+    await site.store.fail(await site.claim(), "The file is encrypted.", "processing_error")
     assert (await read(site))["api_v2_error_rate"] == 0.5
     monkeypatch.setattr(metrics, "ERROR_WINDOW", -1.0)
     assert (await read(site))["api_v2_error_rate"] == 0, "it is over the last minutes alone"

@@ -29,6 +29,7 @@ from docv2.errors import InvalidValue
 from docv2.llm.catalog import Model, Source
 from docv2.validation import Input
 from docv2.web.answers import answer
+from docv2.web.audit import concerns
 from docv2.web.configuration import CONFIG_BYTES, doubts
 from docv2.web.inputs import json_of
 from docv2.web.middleware import caller
@@ -321,7 +322,8 @@ async def set_model(request: web.Request) -> web.Response:
     given = await json_of(request, ModelEntry, most=CONFIG_BYTES)
     services = request.app[SERVICES]
     is_new = given.id not in services.config.current.model_configs
-    await services.config.change({"model_configs": {given.id: given.changes()}}, by=request[USER].email)
+    changed = await services.config.change({"model_configs": {given.id: given.changes()}}, by=request[USER].email)
+    concerns(request, model_id=given.id, version=changed.version)
     body = _known(services, services.catalog.described(given.id), await _waiting(services))
     return answer(body, status=201 if is_new else 200)
 
@@ -331,7 +333,8 @@ async def remove_model(request: web.Request) -> web.Response:
     services, model_id = request.app[SERVICES], request.match_info["model_id"]
     config = services.config
     was_restricted = config.current.model(model_id).users is not None
-    await config.take_back(model_id, by=request[USER].email)
+    changed = await config.take_back(model_id, by=request[USER].email)
+    concerns(request, version=changed.version)
     exists, waiting = services.catalog.get(model_id) is not None, (await _waiting(services))[model_id]
     now_open = was_restricted and exists and config.current.permits(None, model_id)
     return answer(

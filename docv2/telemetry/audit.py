@@ -26,7 +26,7 @@ FILES = 10
 
 REPEAT_SECONDS = 600.0
 """Calls that repeat one another are counted for so long; their number is one record then."""
-MOST_LOOKS = 10_000
+MOST_LOOKS = 4000
 """Counted at a time; beyond that the oldest is written early."""
 
 _log = logging.getLogger("docv2.audit.file")

@@ -31,6 +31,7 @@ MOST_LOOKS = 4000
 
 _log = logging.getLogger("docv2.audit.file")
 _log.propagate = False
+_log.disabled = True  # while no file is open
 
 Record = dict[str, Any]
 
@@ -65,11 +66,13 @@ def writing(file: Path, *, rotate_at: int) -> Iterator[None]:
     listener = logging.handlers.QueueListener(handler.queue, output)
     _log.setLevel(logging.INFO)
     _log.addHandler(handler)
+    _log.disabled = False
     listener.start()
     try:
         yield
     finally:
         _write_repeated(before=math.inf)
+        _log.disabled = True
         _log.removeHandler(handler)
         listener.stop()
         output.close()
@@ -77,7 +80,7 @@ def writing(file: Path, *, rotate_at: int) -> Iterator[None]:
 
 def record(entry: Record) -> None:
     """Keep one; nothing where no file is open."""
-    if _log.handlers:
+    if not _log.disabled:
         _log.info("%s", json.dumps(entry))
 
 
@@ -91,7 +94,7 @@ def record_look(what: Hashable, entry: Callable[[], Record]) -> None:
     if look := _looks.get(what):
         look.last = now
         look.repeated += 1
-    elif _log.handlers:
+    elif not _log.disabled:
         _looks[what] = _Look(now, now, entry())
         record(_looks[what].entry)
 

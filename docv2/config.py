@@ -12,19 +12,31 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from docv2.documents import EXTENSIONS
+from docv2.configparts import (
+    MEBIBYTE,
+    MOST_BYTES,
+    PLACEHOLDER,
+    Email,
+    Extension,
+    Format,
+    MemoryManagement,
+    ModelCache,
+    ModelConfig,
+    Name,
+    Part,
+    ProcessingCache,
+    QueueLimits,
+    RateLimits,
+    Seconds,
+    Temperature,
+    Text,
+    Tokens,
+    UserLimits,
+    sorted_once,
+    with_placeholder,
+)
 from docv2.errors import BadRequest, Conflict, InvalidValue, NotFound, StartError
 from docv2.settings import Settings
 from docv2.store.base import Configuration, Limits, Store, User
@@ -37,134 +49,11 @@ CHANGE_TRIES = 5
 
 DEFAULT_TEMPERATURE = 0.7
 DEFAULT_MAX_TOKENS = 8000
-MOST_TOKENS = 1_000_000
-"""Beyond what any model writes; keeps the number within what every endpoint can read."""
-LEAST_CONTEXT, MOST_CONTEXT = 1000, 100_000_000
-LONGEST_SECONDS = 30 * 86400.0
-PLACEHOLDER = "{prompt}"
-MEBIBYTE = 1024**2
-MOST_BYTES = 1024**4
 MOST_PROBLEMS = 5
 """Told in one refusal."""
 
 
-def _extension(value: object) -> object:
-    return value.strip().lower().removeprefix(".") if isinstance(value, str) else value
-
-
-def _sorted_once(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(values))
-
-
-def _with_placeholder(template: str) -> str:
-    if PLACEHOLDER not in template:
-        raise ValueError(f"must contain {PLACEHOLDER}")
-    return template
-
-
-def _known_format(name: str) -> str:
-    if name not in EXTENSIONS:
-        raise ValueError(f"must be one of {', '.join(EXTENSIONS)}")
-    return name
-
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
-Email = Annotated[Text, AfterValidator(str.casefold)]
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f]*[^\s\x00-\x1f][^\x00-\x1f]*$")
-]
-"""Of a model, for people and for programs."""
-Extension = Annotated[
-    str,
-    BeforeValidator(_extension),
-    StringConstraints(pattern=r"^[a-z0-9_]{1,20}$"),
-    WithJsonSchema({"type": "string", "pattern": r"^\.?[A-Za-z0-9_]{1,20}$"}),
-]
-Format = Annotated[
-    str,
-    BeforeValidator(_extension),
-    AfterValidator(_known_format),
-    WithJsonSchema({"type": "string", "enum": [*EXTENSIONS]}),
-]
-Percent = Annotated[float, Field(gt=0, le=100)]
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
-Context = Annotated[int, Field(ge=LEAST_CONTEXT, le=MOST_CONTEXT)]
-Number = Annotated[int, Field(ge=1, le=1_000_000_000)]
-
-
-class _Part(BaseModel):
-    # Strict: 8 is a number and "8" is none, true is neither.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class MemoryManagement(_Part):
-    """What is done about memory."""
-
-    cleanup_after_processing: bool = Field(
-        default=True,
-        description="Remove the files of a completed task at once; else they stay as long as the task is kept.",
-    )
-    monitor_usage: bool = Field(
-        default=True,
-        description="Watch the memory and hold tasks back when it is short. Off: nothing protects the machine.",
-    )
-    warning_threshold: Percent = Field(default=85.0, description="Percent in use at which only half of the pool works.")
-    hold_threshold: Percent = Field(default=90.0, description="Percent in use at which no task starts.")
-    emergency_stop_threshold: Percent = Field(
-        default=95.0, description="Percent in use at which documents are refused."
-    )
-
-    @model_validator(mode="after")
-    def _ascending(self) -> MemoryManagement:
-        if not self.warning_threshold <= self.hold_threshold <= self.emergency_stop_threshold:
-            raise ValueError("warning_threshold, hold_threshold and emergency_stop_threshold must not descend")
-        return self
-
-
-class RateLimits(_Part):
-    """Documents that one user may send in any span of so long."""
-
-    per_minute: Number = Field(default=50, description="Documents in any minute.")
-    per_hour: Number = Field(default=1000, description="Documents in any hour.")
-    per_day: Number = Field(default=10_000, description="Documents in any 24 hours.")
-
-
-class UserLimits(_Part):
-    """What holds for one user instead."""
-
-    per_minute: Number | None = Field(default=None, description="Documents in any minute.")
-    per_hour: Number | None = Field(default=None, description="Documents in any hour.")
-    per_day: Number | None = Field(default=None, description="Documents in any 24 hours.")
-    max_waiting: Number | None = Field(default=None, description="Tasks that may wait at a time.")
-
-
-class QueueLimits(_Part):
-    """How many tasks may wait."""
-
-    per_user: Number = Field(default=10_000, description="Waiting tasks of one user.")
-    total: Number = Field(default=100_000, description="Waiting tasks of all users.")
-
-
-class ModelConfig(_Part):
-    """What is said of one model; what is left out is as for all models, or as its endpoint tells."""
-
-    temperature: Temperature | None = Field(default=None, description="Where a request names none.")
-    max_tokens: Tokens | None = Field(default=None, description="Most tokens of an answer, where a request names none.")
-    timeout: Seconds | None = Field(default=None, description="Seconds between two finished pages or parts.")
-    name: Name | None = Field(default=None, description="For display.")
-    vision: bool | None = Field(default=None, description="Whether it can see.")
-    context: Context | None = Field(default=None, description="Tokens that it holds, of request and answer together.")
-    fallback: Name | None = Field(
-        default=None, description="Id of the model that answers where this one fails or its endpoint does."
-    )
-    users: Annotated[tuple[Email, ...], Field(max_length=1000), AfterValidator(_sorted_once)] | None = Field(
-        default=None, description="E-mail addresses of those who may use it, beside administrators. Not set: everyone."
-    )
-
-
-class Config(_Part):
+class Config(Part):
     """One consistent set of values."""
 
     enabled: bool = Field(
@@ -200,16 +89,16 @@ class Config(_Part):
         default=True, description="Whether a page may be sent as text and as a picture at once."
     )
     default_prompt_template: Annotated[
-        str, StringConstraints(max_length=20_000, pattern=r"^[^\x00]*$"), AfterValidator(_with_placeholder)
+        str, StringConstraints(max_length=20_000, pattern=r"^[^\x00]*$"), AfterValidator(with_placeholder)
     ] = Field(
         default=PLACEHOLDER,
         description="What a model is asked; `{prompt}` stands for the prompt, whatever is in it.",
         json_schema_extra={"pattern": r"^[^\x00]*\{prompt\}[^\x00]*$"},
     )
-    supported_formats: Annotated[tuple[Format, ...], Field(min_length=1), AfterValidator(_sorted_once)] = Field(
+    supported_formats: Annotated[tuple[Format, ...], Field(min_length=1), AfterValidator(sorted_once)] = Field(
         default=("pdf", "docx", "txt", "md", "png", "jpg", "jpeg", "gif"), description="Types that are accepted."
     )
-    blocked_extensions: Annotated[tuple[Extension, ...], Field(max_length=1000), AfterValidator(_sorted_once)] = Field(
+    blocked_extensions: Annotated[tuple[Extension, ...], Field(max_length=1000), AfterValidator(sorted_once)] = Field(
         default=(), description="Extensions that are refused, whatever else is accepted."
     )
     memory_management: MemoryManagement = Field(default=MemoryManagement(), description="What is done about memory.")
@@ -221,6 +110,12 @@ class Config(_Part):
     model_configs: Annotated[dict[Name, ModelConfig], Field(max_length=10_000)] = Field(
         default={},
         description="What is said of a model, by its id. One that no endpoint lists is asked for at the first.",
+    )
+    model_cache: ModelCache = Field(
+        default=ModelCache(), description="Answers that are given again to the user who asks the same."
+    )
+    processing_cache: ProcessingCache = Field(
+        default=ProcessingCache(), description="Pages that are kept for the user who sends the same document."
     )
     retention_hours: Annotated[float, Field(gt=0, le=100 * 366 * 24)] = Field(
         default=24.0, description="Hours until an ended task is removed."
@@ -269,6 +164,18 @@ NOTHING_SAID = ModelConfig()
 NO_LIMITS = UserLimits()
 
 
+VARIABLES_OF = {
+    "memory_management": {
+        "warning_threshold": "memory_warning",
+        "hold_threshold": "memory_hold",
+        "emergency_stop_threshold": "memory_critical",
+    },
+    "model_cache": {"enabled": "enable_model_cache", "ttl": "model_cache_ttl"},
+    "processing_cache": {"enabled": "enable_processing_cache", "ttl": "processing_cache_ttl"},
+}
+"""The parts of which some settings have a variable of their own: which setting, which field of the process settings."""
+
+
 def from_settings(settings: Settings, *, total_memory: int, cores: int | None = None) -> Config:
     """The values in force before an administrator changed any: defaults, and over them the environment.
 
@@ -287,12 +194,8 @@ def from_settings(settings: Settings, *, total_memory: int, cores: int | None = 
     }
     if settings.max_concurrent is not None:
         own["max_concurrent"] = settings.max_concurrent
-    thresholds = {
-        "warning_threshold": "memory_warning",
-        "hold_threshold": "memory_hold",
-        "emergency_stop_threshold": "memory_critical",
-    }
-    own["memory_management"] = {key: getattr(settings, name) for key, name in thresholds.items() if name in given}
+    for part, names in VARIABLES_OF.items():
+        own[part] = {key: getattr(settings, name) for key, name in names.items() if name in given}
     return validated(merged(values, own), wrong=_wrong_environment)
 
 

@@ -199,14 +199,16 @@ class Intake:
         self._quotes = quotes
 
     # -- submit -------------------------------------------------------------------------------------------------------
-    async def submit(self, user: User, upload: Upload, *, key: str | None = None) -> Accepted | Quoted:
+    async def submit(
+        self, user: User, upload: Upload, *, key: str | None = None, fresh: bool = False
+    ) -> Accepted | Quoted:
         """Take a document and a question; both are on disk when this returns, and on failure nothing is.
 
         What was sent before under the same `key` becomes no second task, and Conflict where it is something else.
         Unavailable while no documents are taken; FileTooLarge as soon as the file passes the limit; UnsupportedType,
         BadRequest and InvalidValue for what cannot be used; Forbidden for a model that is not for them; DiskFull where
         there is no room. Where only a quote is wanted nothing is kept in any case, and Unreadable tells that the task
-        would fail.
+        would fail. `fresh`: no answer of before.
         """
         self._check_open()
         limits = self._config.current.limits(user.email)
@@ -242,6 +244,7 @@ class Intake:
                 max_tokens=question.max_tokens or of_model.max_tokens or config.max_tokens,
                 detail=question.detail,
                 response_format=question.response_format,
+                fresh=fresh,
             )
             if question.dry_run:
                 return await self._quotes.quote(new, received.path, config, may)

@@ -174,6 +174,22 @@ class Settings(BaseModel):
     retention_hours: Annotated[float, Field(gt=0)] = _env(
         "DOCV2_RETENTION_HOURS", default=24.0, about="Hours until an ended task is removed."
     )
+    enable_model_cache: bool = _env(
+        "ENABLE_MODEL_CACHE",
+        default=False,
+        about="Whether a user who asks the same of the same document again is given the answer from before.",
+    )
+    model_cache_ttl: Seconds = _env(
+        "MODEL_CACHE_TTL", default=3600.0, about="Seconds for which an answer may be given again."
+    )
+    enable_processing_cache: bool = _env(
+        "ENABLE_PROCESSING_CACHE",
+        default=False,
+        about="Whether a document that a user sends again is not read again.",
+    )
+    processing_cache_ttl: Seconds = _env(
+        "PROCESSING_CACHE_TTL", default=7200.0, about="Seconds for which the pages of a document are kept."
+    )
     memory_warning: Percent = _env(
         "DOCV2_MEMORY_WARNING", default=85.0, about="Percent of memory in use at which only half of the pool works."
     )

@@ -56,6 +56,8 @@ class Result:
     completion_tokens: int = 0
     pages: dict[str, int] = field(default_factory=dict)
     """How many pages were used as what: a PageSource to a count."""
+    cached: bool = False
+    """Whether it is the answer of an earlier task, for which no model was asked this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class NewTask:
     detail: Detail = Detail.AUTO
     response_format: JSONObject | None = None
     """The form that the answer must have, as OpenAI's interface says it."""
+    fresh: bool = False
+    """Whether only a fresh answer will do."""
     estimated_wait: float | None = None
     """Seconds until it starts, as expected at acceptance."""
     estimated_work: float | None = None
@@ -104,6 +108,7 @@ class Task:
     created_at: float
     detail: Detail = Detail.AUTO
     response_format: JSONObject | None = None
+    fresh: bool = False
     estimated_wait: float | None = None
     estimated_work: float | None = None
     started_at: float | None = None

@@ -106,6 +106,8 @@ class Answer:
     file_info: FileInfo
     processing_metadata: Metadata
     usage: Usage
+    cached: bool
+    """Whether it was given to an earlier task, and no model was asked this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,4 +380,5 @@ def _answer(task: Task, result: Result) -> Answer:
             model_config=ModelConfig(result.temperature, result.max_tokens),
         ),
         usage=Usage(result.prompt_tokens, result.completion_tokens, result.prompt_tokens + result.completion_tokens),
+        cached=result.cached,
     )

@@ -39,6 +39,8 @@ export interface Result {
   file_info: { filename: string; size: number; type: string };
   processing_metadata?: Record<string, unknown>;
   usage?: { prompt_tokens: number; completion_tokens: number; total_tokens: number };
+  /** Whether it is the answer of an earlier task. */
+  cached?: boolean;
 }
 
 /** Some of one's own tasks, newest first and without their results. */

@@ -40,6 +40,8 @@ class Result(Answer):
     processing_metadata: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, int] = field(default_factory=dict)
     """Tokens: `prompt_tokens`, `completion_tokens`, `total_tokens`."""
+    cached: bool = False
+    """Whether it is the answer of an earlier task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

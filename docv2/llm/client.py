@@ -34,6 +34,8 @@ SILENT_SECONDS = 600.0
 for minutes, so this only catches the dead; how long a task may take is its caller's to limit."""
 LESSONS = 6
 """Refused parameters that one question adapts to: one each."""
+DROPPED = "it may have dropped part of the document."
+"""How the note ends that tells of an answer to less than was asked about."""
 FEWEST_TOKENS = 1 / 12
 """Tokens a byte of text below which an endpoint cannot have read all of it: text has 3 to 5 bytes a token."""
 
@@ -260,8 +262,8 @@ class _Size:
         if not 0 < reply.prompt_tokens < self.text_bytes * FEWEST_TOKENS - 500:
             return ()
         return (
-            f"The model endpoint says that it read {reply.prompt_tokens} tokens of about {self.text_bytes // 4}: "
-            "it may have dropped part of the document.",
+            f"The model endpoint says that it read {reply.prompt_tokens} tokens of about "
+            f"{self.text_bytes // 4}: {DROPPED}",
         )
 
 

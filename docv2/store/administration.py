@@ -19,6 +19,9 @@ from docv2.tasks import Task, TaskStatus
 
 Rows = list[sqlite3.Row]
 
+CLEAR_BITE = 1000
+"""Rows removed in one transaction."""
+
 WAITING_RETRY_SECONDS = 30.0
 """After which a queue that is full may have room."""
 
@@ -65,6 +68,14 @@ class Administration(ABC):
     async def retry(self, task_id: str) -> Task | None:
         """Put a failed task at the tail of the queue."""
         return await self._request(partial(_retry, task_id))
+
+    # -- answers that may be given again -------------------------------------------------------------------------------
+    async def clear_answers(self) -> int:
+        """Give no answer again that was kept until now."""
+        cleared = 0
+        while removed := await self._request(partial(count, "clear_answers", {"bite": CLEAR_BITE})):
+            cleared += removed
+        return cleared
 
     # -- accounts -----------------------------------------------------------------------------------------------------
     async def user(self, user_id: str) -> User | None:

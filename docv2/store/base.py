@@ -217,8 +217,19 @@ class Store(Protocol):
         """How many pages were used as what; of those that no model was asked about yet, as what they were read."""
         ...
 
-    async def complete(self, claim: Claim, result: Result) -> None:
-        """End a running task with its answer."""
+    async def complete(self, claim: Claim, result: Result, *, key: str = "") -> None:
+        """End a running task with its answer, which may be given again to whoever asks under the same `key`."""
+        ...
+
+    async def complete_again(self, claim: Claim, key: str, *, since: float) -> bool:
+        """End a running task with the answer that was kept under a key, if one was after `since` (Unix seconds).
+
+        False, and nothing done, where there is none. What became of the pages is copied with it.
+        """
+        ...
+
+    async def clear_answers(self) -> int:
+        """Give no answer again that was kept until now; answers how many. The tasks that hold them stay."""
         ...
 
     async def fail(self, claim: Claim, error: str, error_type: str) -> None:

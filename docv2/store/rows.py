@@ -30,6 +30,7 @@ READ_AS: Mapping[int, Callable[[Any], Any]] = {
     TASK_FIELDS.index("stage"): Stage,
     TASK_FIELDS.index("detail"): Detail,
     TASK_FIELDS.index("response_format"): json.loads,
+    TASK_FIELDS.index("fresh"): bool,
     TASK_FIELDS.index("result"): _result,
 }
 """What becomes of a task's columns that do not stay as SQLite has them."""

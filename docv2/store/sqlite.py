@@ -193,9 +193,17 @@ class SQLiteStore(Administration):
         """How many pages were used as what."""
         return dict(map(tuple, await self._read_list("page_counts", task_id=task_id)))
 
-    async def complete(self, claim: Claim, result: Result) -> None:
-        """End a running task with its answer."""
-        await self._result("complete", claim, {"result": values_of(result)})
+    async def complete(self, claim: Claim, result: Result, *, key: str = "") -> None:
+        """End a running task with its answer, kept under `key` where there is one."""
+        steps: list[Step] = [("keep_answer", {"key": key})] if key else []
+        await self._result("complete", claim, {"result": values_of(result)}, steps)
+
+    async def complete_again(self, claim: Claim, key: str, *, since: float) -> bool:
+        """End a running task with the answer that was kept under a key; False where there is none."""
+        if not await self._read("answered", key=key, since=since):
+            return False
+        values = _fenced(claim, {"key": key, "since": since})
+        return await self._writer.submit(Kind.RESULT, partial(_complete_again, values))
 
     async def fail(self, claim: Claim, error: str, error_type: str) -> None:
         """End a running task with an error."""
@@ -418,6 +426,15 @@ def _cancel(values: Values, connection: sqlite3.Connection) -> Task | None:
     rows = fetch("get", values, connection)
     count("cancel", values, connection)
     return task_of(rows[0]) if rows else None
+
+
+def _complete_again(values: Values, connection: sqlite3.Connection) -> bool:
+    rows = fetch("answered", values, connection)  # once more: it may have been removed meanwhile
+    if not rows:
+        return False
+    values = {**values, "before_id": rows[0]["task_id"]}
+    _claimed("complete_again", values, [("copy_pages", {"before_id": values["before_id"]})], connection)
+    return True
 
 
 def _recover(values: Values, connection: sqlite3.Connection) -> Recovery:

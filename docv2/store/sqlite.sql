@@ -5,10 +5,10 @@
 -- The place is the row id: handed out under the write lock, so the order of places is the order of acceptance.
 INSERT INTO tasks
     (task_id, user_id, filename, media_type, size, sha256, prompt, model, temperature, max_tokens, detail,
-     response_format, estimated_wait, estimated_work, created_at)
+     response_format, fresh, estimated_wait, estimated_work, created_at)
 VALUES
     (:task_id, :user_id, :filename, :media_type, :size, :sha256, :prompt, :model, :temperature, :max_tokens, :detail,
-     :response_format, :estimated_wait, :estimated_work, :now)
+     :response_format, :fresh, :estimated_wait, :estimated_work, :now)
 ON CONFLICT (task_id) DO NOTHING
 RETURNING *
 
@@ -31,9 +31,9 @@ INSERT INTO idempotency_keys (user_id, key, request_sha256, task_id) VALUES (:us
 -- Answers can be long and are not listed. The rank as in `position`.
 SELECT
     place, task_id, user_id, tasks.status, filename, media_type, size, sha256, prompt, model, temperature, max_tokens,
-    detail, response_format, estimated_wait, estimated_work, created_at, started_at, claimed_at, worked_seconds,
-    ended_at, attempt, owner, crashes, upstream_failures, not_before, stage, progress, pages_done, pages_total,
-    NULL AS result, error, error_type,
+    detail, response_format, fresh, estimated_wait, estimated_work, created_at, started_at, claimed_at,
+    worked_seconds, ended_at, attempt, owner, crashes, upstream_failures, not_before, stage, progress, pages_done,
+    pages_total, NULL AS result, error, error_type,
     iif(
         status = 'waiting',
         1
@@ -194,6 +194,43 @@ UPDATE tasks SET
     status = 'failed', owner = NULL, claimed_at = NULL, ended_at = :now,
     worked_seconds = worked_seconds + max(:now - coalesce(claimed_at, :now), 0), error = :error, error_type = :error_type
 WHERE task_id = :task_id AND status IN ('waiting', 'running')
+
+-- name: keep_answer
+-- In the transaction of its completion. The newest answer is the one that is given again.
+INSERT INTO answers (key, task_id) VALUES (:key, :task_id)
+ON CONFLICT (key) DO UPDATE SET task_id = excluded.task_id
+
+-- name: answered
+-- Two point reads. `since` is what the answer must be newer than.
+SELECT tasks.task_id FROM answers JOIN tasks ON tasks.task_id = answers.task_id
+WHERE answers.key = :key AND tasks.ended_at > :since
+
+-- name: complete_again
+-- As complete. No model was asked, so there are no tokens; and what was estimated is not held against what a model would
+-- have taken.
+UPDATE tasks SET
+    status = 'completed', owner = NULL, claimed_at = NULL, stage = NULL, progress = 100, ended_at = :now,
+    worked_seconds = worked_seconds + max(:now - claimed_at, 0), estimated_wait = NULL, estimated_work = NULL,
+    (pages_done, pages_total, result) = (
+        SELECT
+            pages_done, pages_total,
+            json_set(result, '$.cached', json('true'), '$.prompt_tokens', 0, '$.completion_tokens', 0)
+        FROM tasks AS before WHERE before.task_id = :before_id
+    )
+WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
+
+-- name: copy_pages
+-- What the answer stands on goes with it, but for the calls and tokens, which were another task's.
+INSERT INTO pages
+    (task_id, number, source, reason, chars, picture_width, picture_height, used, model, finish_reason)
+SELECT :task_id, number, source, reason, chars, picture_width, picture_height, used, model, finish_reason
+FROM pages WHERE task_id = :before_id
+ON CONFLICT (task_id, number) DO UPDATE SET
+    used = excluded.used, model = excluded.model, finish_reason = excluded.finish_reason
+
+-- name: clear_answers
+-- In bounded bites, as expire.
+DELETE FROM answers WHERE key IN (SELECT key FROM answers LIMIT :bite)
 
 -- name: give_up
 -- At start every running task is one that the server died on; this time once too often. Nobody knows when it died, so
@@ -362,9 +399,9 @@ WHERE version <= :up_to ORDER BY version DESC LIMIT :limit
 -- As `tasks_of`, along the places of all. A rare status is looked for through many others; nobody asks often.
 SELECT
     place, task_id, user_id, tasks.status, filename, media_type, size, sha256, prompt, model, temperature, max_tokens,
-    detail, response_format, estimated_wait, estimated_work, created_at, started_at, claimed_at, worked_seconds,
-    ended_at, attempt, owner, crashes, upstream_failures, not_before, stage, progress, pages_done, pages_total,
-    NULL AS result, error, error_type,
+    detail, response_format, fresh, estimated_wait, estimated_work, created_at, started_at, claimed_at,
+    worked_seconds, ended_at, attempt, owner, crashes, upstream_failures, not_before, stage, progress, pages_done,
+    pages_total, NULL AS result, error, error_type,
     iif(
         status = 'waiting',
         1

@@ -89,6 +89,14 @@ BLOCKED_MODELS = Gauge(
     "docv2_blocked_models", "Models whose tasks wait because their endpoint fails.", registry=REGISTRY
 )
 
+# -- caches -----------------------------------------------------------------------------------------------------------
+MODEL_CACHE, PROCESSING_CACHE = "model", "processing"
+CACHE_HITS = Counter(
+    "docv2_cache_hits", "Answers given and documents taken from a cache.", ["cache"], registry=REGISTRY
+)
+CACHE_MISSES = Counter("docv2_cache_misses", "Looked for in a cache and not found.", ["cache"], registry=REGISTRY)
+CACHE_BYTES = Gauge("docv2_cache_bytes", "Pages kept for documents that are sent again.", ["cache"], registry=REGISTRY)
+
 # -- the server -------------------------------------------------------------------------------------------------------
 INFO = Gauge("docv2_info", "1; the label says which docv2 this is.", ["version"], registry=REGISTRY)
 ENABLED = Gauge("docv2_accepting", "1 while documents are accepted.", registry=REGISTRY)
@@ -118,6 +126,10 @@ for _error_type in ("processing_error", "timeout_error", "system_error", "cancel
     FAILED.labels(_error_type)
 for _stage in ("reading", "asking", "combining"):
     STAGE.labels(_stage)
+for _cache in (MODEL_CACHE, PROCESSING_CACHE):
+    CACHE_HITS.labels(_cache)
+    CACHE_MISSES.labels(_cache)
+CACHE_BYTES.labels(PROCESSING_CACHE)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -149,6 +161,11 @@ def model_called(endpoint: str, seconds: float, *, prompt_tokens: int, completio
     CALL.labels(endpoint).observe(seconds)
     TOKENS.labels("prompt").observe(prompt_tokens)
     TOKENS.labels("completion").observe(completion_tokens)
+
+
+def cache_asked(cache: str, *, found: bool) -> None:
+    """Something was looked for in a cache."""
+    (CACHE_HITS if found else CACHE_MISSES).labels(cache).inc()
 
 
 def upstream_failed(endpoint: str, *, down: bool) -> None:

@@ -11,7 +11,8 @@ from aiohttp import web
 from pydantic import ConfigDict, Field, RootModel, SecretStr
 
 import docv2
-from docv2.config import MEBIBYTE, MOST_BYTES, Config
+from docv2.config import Config
+from docv2.configparts import MEBIBYTE, MOST_BYTES
 from docv2.settings import Settings, env_names
 from docv2.store.base import Configuration
 from docv2.tasks import JSONObject

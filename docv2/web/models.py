@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
-from docv2.config import (
+from docv2.config import Config
+from docv2.configparts import (
     LEAST_CONTEXT,
     LONGEST_SECONDS,
     MOST_CONTEXT,
     MOST_TOKENS,
-    Config,
     Context,
     Email,
     ModelConfig,

@@ -20,19 +20,27 @@ from docv2.web.uploads import Upload
 
 
 class ProcessHeaders(Input):
-    """How a request that is sent again is known."""
+    """How a request that is sent again is known, and what it does not want."""
 
     idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | None = (
         Field(None, alias="Idempotency-Key", description="1 to 255 visible ASCII characters")
     )
+    cache_control: str = Field(
+        "", alias="Cache-Control", description="directives; with no-cache a model is asked whatever was answered before"
+    )
+
+    @property
+    def fresh(self) -> bool:
+        """Whether only a fresh answer will do (RFC 9111, 5.2.1.4)."""
+        return "no-cache" in (directive.strip().lower() for directive in self.cache_control.split(","))
 
 
 async def process(request: web.Request) -> web.Response:
     """Take a document and a question; with `dry_run`, say what they would take."""
-    key = headers_of(request, ProcessHeaders).idempotency_key
+    headers = headers_of(request, ProcessHeaders)
     upload, intake = Upload(request, FIELD_BYTES), request.app[SERVICES].intake
     try:
-        made = await intake.submit(request[USER], upload, key=key)
+        made = await intake.submit(request[USER], upload, key=headers.idempotency_key, fresh=headers.fresh)
         if isinstance(made, Accepted):
             concerns(request, task_id=made.task_id)
         response = answer(made)

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from docv2.documents import Page, PageRecord, PageSource
+from docv2.llm.client import DROPPED
 from docv2.tasks import Part, Result, Task
 
 BLIND = "no model that can see was available"
@@ -34,6 +35,13 @@ def result(
         prompt_tokens=sum(part.prompt_tokens for part in answered),
         completion_tokens=sum(part.completion_tokens for part in answered),
         pages=dict(Counter((record.used or PageSource.NONE).value for record in ledger)),
+    )
+
+
+def is_whole(answered: Sequence[Part], ledger: Sequence[PageRecord]) -> bool:
+    """Whether an answer lacks nothing: every page was used, and no call was cut short or may have lost a part."""
+    return all(record.used not in (None, PageSource.NONE) for record in ledger) and not any(
+        part.finish_reason == "length" or any(note.endswith(DROPPED) for note in part.notes) for part in answered
     )
 
 

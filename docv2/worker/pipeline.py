@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from docv2.config import RuntimeConfig
+from docv2.config import Config, RuntimeConfig
 from docv2.documents import MediaType, Page
 from docv2.errors import (
     CannotSee,
@@ -36,6 +36,8 @@ from docv2.storage.base import Storage
 from docv2.store.base import Store
 from docv2.tasks import Result, Task
 from docv2.telemetry import metrics
+from docv2.worker import outcome
+from docv2.worker.answers import first_in_line, question_key
 from docv2.worker.asking import READING_SHARE, Asking, Means, text_sizes
 from docv2.worker.clock import StepClock, step_clock
 from docv2.worker.folders import WorkFolders
@@ -82,14 +84,9 @@ class Pipeline:
     async def work(self, task: Task) -> None:
         """Complete a claimed task, fail it, or put it back in its place. Cancelled, it leaves the task as it stands."""
         try:
-            async with step_clock(self._config.current, task) as clock:
-                result = await self._answer(task, clock)
-            if isinstance(result, Consequence):
-                await self._put_back(task, result)
+            if (after := await self._complete(task)) is not None:
+                await self._put_back(task, after)
                 return
-            await self._store.complete(task.claim, result)
-            expected = None if task.estimated_wait is None else task.estimated_wait + (task.estimated_work or 0)
-            metrics.task_completed(created_at=task.created_at, started_at=task.started_at, estimated=expected)
         except ClaimLost:
             log.info("task %s ended meanwhile", task.task_id)
         except UpstreamUnavailable as error:
@@ -104,11 +101,55 @@ class Pipeline:
             log.exception("Failed: task %s met an internal error", task.task_id)
             await self._fail(task, Crashed("An internal error ended the task"))
         else:
-            log.info("task %s completed", task.task_id)
             if not self._config.current.memory_management.cleanup_after_processing:
                 return
             await self._storage.delete(task.task_id)
             await self._folders.remove(task.task_id)
+
+    async def _complete(self, task: Task) -> Consequence | None:
+        """Answer a task, if it may be with the answer of an earlier one; or why there is no answer yet."""
+        config = self._config.current
+        asked = replace(task, prompt=config.asked(task.prompt))
+        key = await self._question_key(asked, config) if config.model_cache.enabled else ""
+        cached = bool(key) and not task.fresh and await self._answered_before(task, key)
+        if not cached:
+            async with step_clock(config, task) as clock:
+                result = await self._answer(asked, config, clock)
+            if isinstance(result, Consequence):
+                return result
+            if key and not await self._may_be_given_again(asked, key, config):
+                key = ""
+            await self._store.complete(task.claim, result, key=key)
+        log.info("task %s completed%s", task.task_id, " with the answer of an earlier one" if cached else "")
+        expected = None if task.estimated_wait is None or cached else task.estimated_wait + (task.estimated_work or 0)
+        metrics.task_completed(created_at=task.created_at, started_at=task.started_at, estimated=expected)
+        return None
+
+    async def _question_key(self, asked: Task, config: Config) -> str:
+        may = partial(config.permits, await self._store.user(asked.user_id))
+        return question_key(asked, config, first_in_line(self._catalog, asked.model, may))
+
+    async def _answered_before(self, task: Task, key: str) -> bool:
+        since = time.time() - self._config.current.model_cache.ttl
+        found = await self._store.complete_again(task.claim, key, since=since)
+        metrics.cache_asked(metrics.MODEL_CACHE, found=found)
+        return found
+
+    async def _may_be_given_again(self, asked: Task, key: str, config: Config) -> bool:
+        """Whether the answer lacks nothing and all of it follows from what the key was made of."""
+        if asked.attempt > 1:  # what an earlier attempt left was made of what was configured then
+            return False
+        parts = await self._store.parts(asked.task_id)
+        if not outcome.is_whole(parts, await self._store.ledger(asked.task_id)):
+            return False
+        may = partial(config.permits, await self._store.user(asked.user_id))
+        pages = usable(await self._store.pages(asked.task_id), config)
+        try:
+            first = candidates(self._catalog, asked.model, pages, may)[0].model
+        except (ModelError, UpstreamUnavailable):  # it is gone by now
+            return False
+        # Not the answer of a fallback: the model that was asked for may do better the next time.
+        return all(part.model == first.id for part in parts) and key == await self._question_key(asked, config)
 
     async def _fail(self, task: Task, error: TaskError) -> None:
         said = f"{type(error).__name__}, told to its owner" if error.quotes else error.for_log
@@ -184,11 +225,9 @@ class Pipeline:
         return [page for number, page in enumerate(found, 1) if page.number == number]
 
     # -- asking -------------------------------------------------------------------------------------------------------
-    async def _answer(self, task: Task, clock: StepClock) -> Result | Consequence:
+    async def _answer(self, task: Task, config: Config, clock: StepClock) -> Result | Consequence:
         """The answer, or why there is none yet."""
         folder = await self._folders.make(task.task_id)
-        config = self._config.current
-        task = replace(task, prompt=config.asked(task.prompt))
         pages = usable(await self._read(task, folder, clock), config)
         sizes = await text_sizes(pages, folder)
         return await self._ask(task, pages, sizes, folder, clock)

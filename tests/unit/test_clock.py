@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from docv2.config import Config, ModelConfig
+from docv2.config import Config
+from docv2.configparts import ModelConfig
 from docv2.errors import OutOfTime
 from docv2.store.sqlite import SQLiteStore
 from docv2.worker.clock import step_clock

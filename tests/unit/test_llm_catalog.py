@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from docv2.config import ModelConfig
+from docv2.configparts import ModelConfig
 from docv2.errors import CannotSee, Forbidden, InvalidValue, ModelError, StartError, Unavailable, UpstreamUnavailable
 from docv2.llm.capabilities import LOCAL_URLS, UNTOLD_LOCAL_CONTEXT, found_here, models_of, well_known
 from docv2.llm.catalog import ASSUMED_CONTEXT, MOST_PICTURES, PICTURES_PER_CALL, Catalog, endpoints_of

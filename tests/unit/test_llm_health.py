@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from docv2.config import ModelConfig
+from docv2.configparts import ModelConfig
 from docv2.errors import UpstreamUnavailable
 from docv2.llm.catalog import Catalog, Model
 from docv2.llm.client import Endpoint

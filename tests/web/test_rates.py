@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from docv2.config import QueueLimits, RateLimits, UserLimits
+from docv2.configparts import QueueLimits, RateLimits, UserLimits
 from docv2.errors import RateLimited
 from docv2.store.sqlite import SQLiteStore
 from tests.web.site import PROMPT, TEXT, Site, open_site

@@ -125,6 +125,7 @@ async def test_a_completed_task_has_its_answer_and_all_that_it_stands_on(site: S
                 "model_config": {"temperature": 0.1, "max_tokens": 8000},
             },
             "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+            "cached": False,
         },
     }
 

@@ -38,6 +38,7 @@ from docv2.telemetry import metrics
 from docv2.worker import maintenance
 from docv2.worker.folders import WorkFolders
 from docv2.worker.gate import Gate, total_memory
+from docv2.worker.pagecache import PageCache
 from docv2.worker.pipeline import Pipeline
 from docv2.worker.pool import Pool
 
@@ -95,6 +96,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         base = configuration.from_settings(settings, total_memory=total_memory(), cores=os.cpu_count())
         runtime = RuntimeConfig(base, store)
         await runtime.load()
+        page_cache = PageCache(settings.data_dir / "cache", runtime)
         urls = await _addresses(settings)
         embedded_jobs = () if urls else ("docv2.llm.embedded.answer",)
         sandbox = Sandbox(
@@ -137,6 +139,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             store=store,
             storage=storage,
             folders=folders,
+            page_cache=page_cache,
             sandbox=sandbox,
             catalog=catalog,
             health=health,
@@ -174,9 +177,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
         await _take_up(store)
         await maintenance.sweep(store, storage, folders, runtime)
+        await page_cache.open()
         for work in (
             maintenance.refresh_catalog(catalog, pool.wake),
-            maintenance.expire(store, storage, folders, runtime),
+            maintenance.expire(store, storage, folders, page_cache, runtime),
             maintenance.follow_others(store, runtime, pool.wake),
             pool.watch_memory(),
             pool.run(),

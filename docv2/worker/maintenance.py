@@ -13,6 +13,7 @@ from docv2.llm.catalog import Catalog
 from docv2.storage.base import Storage
 from docv2.store.base import Store
 from docv2.worker.folders import WorkFolders
+from docv2.worker.pagecache import PageCache
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,10 @@ async def follow_others(store: Store, config: RuntimeConfig, wake: Callable[[], 
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def expire(store: Store, storage: Storage, folders: WorkFolders, config: RuntimeConfig) -> None:
-    """Remove tasks whose time is up, with their files, once a minute until cancelled."""
+async def expire(
+    store: Store, storage: Storage, folders: WorkFolders, page_cache: PageCache, config: RuntimeConfig
+) -> None:
+    """Remove tasks whose time is up, with their files, and pages kept too long, once a minute until cancelled."""
     while True:
         try:
             for task_id in await store.expire(time.time() - config.current.retention_hours * 3600):
@@ -53,6 +56,7 @@ async def expire(store: Store, storage: Storage, folders: WorkFolders, config: R
                 await folders.remove(task_id)
         except DocV2Error as error:
             log.warning("cannot remove ended tasks now: %s", error)
+        await page_cache.tidy()
         await asyncio.sleep(EXPIRE_SECONDS)
 
 

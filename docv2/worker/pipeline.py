@@ -41,6 +41,7 @@ from docv2.worker.answers import first_in_line, question_key
 from docv2.worker.asking import READING_SHARE, Asking, Means, text_sizes
 from docv2.worker.clock import StepClock, step_clock
 from docv2.worker.folders import WorkFolders
+from docv2.worker.pagecache import PageCache
 from docv2.worker.turns import Turns
 from docv2.worker.usable import usable
 
@@ -51,6 +52,9 @@ READING_TRIES = 2
 
 LESSONS = 20
 """Refusals from which one attempt learns how to ask: each halves the pictures or takes a quarter of the text."""
+
+SAVED_AT_ONCE = 500
+"""Pages."""
 
 STORE_RETRY_SECONDS = 5.0
 
@@ -64,6 +68,7 @@ class Pipeline:
         store: Store,
         storage: Storage,
         folders: WorkFolders,
+        page_cache: PageCache,
         sandbox: Sandbox,
         catalog: Catalog,
         health: EndpointHealth,
@@ -74,6 +79,7 @@ class Pipeline:
         self._store = store
         self._storage = storage
         self._folders = folders
+        self._page_cache = page_cache
         self._sandbox = sandbox
         self._catalog = catalog
         self._health = health
@@ -178,6 +184,11 @@ class Pipeline:
         pages = await self._kept_pages(task, folder)
         if len(pages) == task.pages_total:
             return pages
+        if not pages and (found := await self._page_cache.take(task, folder)):
+            await self._save_found(task, found)
+            clock.step()
+            self._changes.announce(task.task_id)
+            return found
         kept, began = len(pages), time.monotonic()
         total: int | None = None
         for tries_left in reversed(range(READING_TRIES)):
@@ -212,7 +223,14 @@ class Pipeline:
         if pages and not kept:
             await self._store.measure("bytes", task.media_type, len(pages), task.size)
             await self._store.measure("reading", task.media_type, len(pages), time.monotonic() - began)
+            await self._page_cache.keep(task, pages, folder)
         return pages
+
+    async def _save_found(self, task: Task, pages: Sequence[Page]) -> None:
+        """Keep pages that need not be read, some at a time: no other write is to wait for 20,000 of them."""
+        for start in range(0, len(pages), SAVED_AT_ONCE):
+            some = pages[start : start + SAVED_AT_ONCE]
+            await self._store.save_pages(task.claim, some, progress=READING_SHARE, pages_total=len(pages))
 
     async def _kept_pages(self, task: Task, folder: Path) -> list[Page]:
         """The pages that an earlier attempt stored, up to the first whose file a power cut took."""

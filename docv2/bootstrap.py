@@ -27,6 +27,7 @@ from docv2.llm.forms import FormCheck
 from docv2.llm.health import EndpointHealth
 from docv2.llm.learned import Learned
 from docv2.quote import Quotes
+from docv2.removal import Removal
 from docv2.sandbox import Sandbox
 from docv2.settings import Settings
 from docv2.storage.base import Storage
@@ -71,6 +72,7 @@ class Services:
     changes: Changes
     estimate: Estimator
     intake: Intake
+    removal: Removal
     sessions: Sessions
     embedded: bool
     """No endpoint is configured: the embedded reader answers."""
@@ -82,6 +84,21 @@ async def open_store(settings: Settings) -> AsyncIterator[SQLiteStore]:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with await SQLiteStore.open(settings.data_dir / DATABASE, checkpoints=False) as store:
         yield store
+
+
+@asynccontextmanager
+async def open_removal(settings: Settings) -> AsyncIterator[tuple[Store, Removal]]:
+    """What takes data away for good, likewise; with the database that it works on."""
+    async with open_store(settings) as store:
+        yield (
+            store,
+            Removal(
+                store=store,
+                storage=LocalStorage(settings.data_dir / "files"),
+                folders=WorkFolders(settings.data_dir / "work"),
+                page_cache=PageCache(settings.data_dir / "cache", RuntimeConfig(Config(), store)),
+            ),
+        )
 
 
 @asynccontextmanager
@@ -175,13 +192,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             quotes=Quotes(sandbox=sandbox, folders=folders, catalog=catalog, gate=gate, estimate=estimate),
         )
 
+        removal = Removal(store=store, storage=storage, folders=folders, page_cache=page_cache, stop=pool.stop)
         await _take_up(store)
         await maintenance.sweep(store, storage, folders, runtime)
         await page_cache.open()
         for work in (
             maintenance.refresh_catalog(catalog, pool.wake),
             maintenance.expire(store, storage, folders, page_cache, runtime),
-            maintenance.follow_others(store, runtime, pool.wake),
+            maintenance.follow_others(store, runtime, pool),
+            maintenance.finish_removals(removal.finish),
             pool.watch_memory(),
             pool.run(),
         ):
@@ -198,6 +217,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             changes=changes,
             estimate=estimate,
             intake=intake,
+            removal=removal,
             sessions=sessions,
             embedded=embedded,
         )

@@ -208,6 +208,43 @@ def _set_active(data_dir: str | None, email: str, *, active: bool) -> None:
     _with_store(data_dir, work)
 
 
+@users.command("purge")
+@click.argument("email")
+@data_dir_option
+def purge_user(email: str, data_dir: str | None) -> None:
+    """Remove all tasks of the user with EMAIL for good, whatever their status, and all that is kept of them.
+
+    The account stays. A purge that was cut short is finished by the next one. Says in numbers what was removed.
+    """
+    from docv2.commands import removal  # see _serve
+
+    removal.purge(_settings(DOCV2_DATA_DIR=data_dir), email)
+
+
+@users.command("remove")
+@click.argument("email")
+@data_dir_option
+def remove_user(email: str, data_dir: str | None) -> None:
+    """Remove the user with EMAIL for good: the account with keys and sessions, and all that purge removes."""
+    from docv2.commands import removal
+
+    removal.remove(_settings(DOCV2_DATA_DIR=data_dir), email)
+
+
+@main.group()
+def caches() -> None:
+    """What need not be done twice. Works while the server runs."""
+
+
+@caches.command("clear")
+@data_dir_option
+def clear_caches(data_dir: str | None) -> None:
+    """Give no answer of before again and read every document anew. Tasks keep their answers."""
+    from docv2.commands import removal
+
+    removal.clear(_settings(DOCV2_DATA_DIR=data_dir))
+
+
 @main.group()
 def keys() -> None:
     """API keys. Works while the server runs."""

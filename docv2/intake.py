@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from docv2.config import Config, RuntimeConfig
 from docv2.documents import Detail
-from docv2.errors import Cancelled, Conflict, DocV2Error, NotFound, Unavailable, UnsupportedType
+from docv2.errors import Cancelled, Conflict, DocV2Error, NotFound, Unauthenticated, Unavailable, UnsupportedType
 from docv2.estimate import Estimator
 from docv2.events import Changes
 from docv2.extract import sniff
@@ -248,6 +248,8 @@ class Intake:
             )
             if question.dry_run:
                 return await self._quotes.quote(new, received.path, config, may)
+            if await self._store.credentials(user.user_id) is None:  # an upload may take an hour
+                raise Unauthenticated("The account was shut out or removed meanwhile")
             return await _to_the_end(self._accept(file, new, request, limits))
 
     def _check_open(self) -> None:

@@ -55,8 +55,8 @@ class Storage(Protocol):
         """A task's document as a local file while the context is open; DocumentError where there is none."""
         ...
 
-    async def delete(self, task_id: str) -> None:
-        """Remove a task's document; nothing happens where there is none."""
+    async def delete(self, task_id: str) -> bool:
+        """Remove a task's document; whether there was one."""
         ...
 
     async def names(self) -> list[str]:

@@ -58,10 +58,14 @@ class LocalStorage:
             raise DocumentError("The uploaded file is no longer stored")
         yield path
 
-    async def delete(self, task_id: str) -> None:
+    async def delete(self, task_id: str) -> bool:
         """See Storage."""
         with _disk_errors():
-            await asyncio.to_thread((self._documents / task_id).unlink, missing_ok=True)
+            try:
+                await asyncio.to_thread((self._documents / task_id).unlink)
+            except FileNotFoundError:
+                return False
+        return True
 
     async def names(self) -> list[str]:
         """See Storage."""

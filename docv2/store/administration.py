@@ -7,11 +7,12 @@ import sqlite3
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 from docv2.errors import Conflict, RateLimited
-from docv2.store.base import ApiKey, Configuration, Limits, User
+from docv2.store.base import ApiKey, Configuration, Limits, Removed, User
 from docv2.store.queries import Values, count, fetch
 from docv2.store.rows import task_of, user_of, values_of
 from docv2.store.writer import Command, T
@@ -21,6 +22,9 @@ Rows = list[sqlite3.Row]
 
 CLEAR_BITE = 1000
 """Rows removed in one transaction."""
+REMOVED_TASKS = 500
+REMOVED_PAGES = 5000
+"""Tasks, and pages of theirs, removed in one transaction: some 50 ms. A longer document goes by itself."""
 
 WAITING_RETRY_SECONDS = 30.0
 """After which a queue that is full may have room."""
@@ -76,6 +80,24 @@ class Administration(ABC):
         while removed := await self._request(partial(count, "clear_answers", {"bite": CLEAR_BITE})):
             cleared += removed
         return cleared
+
+    # -- removal ------------------------------------------------------------------------------------------------------
+    async def remove_tasks(self, user_id: str) -> Removed:
+        """Remove some tasks of a user; none at the end."""
+        values = {"user_id": user_id, "bite": REMOVED_TASKS, "most_pages": REMOVED_PAGES}
+        return await self._request(partial(_remove_tasks, values))
+
+    async def leftovers(self) -> list[str]:
+        """Ids of some removed tasks whose files are still to go."""
+        return [task_id for (task_id,) in await self._read_list("leftovers", bite=CLEAR_BITE)]
+
+    async def forget_leftovers(self, task_ids: Collection[str]) -> None:
+        """Their files are gone."""
+        await self._request(partial(count, "forget_leftovers", {"task_ids": list(task_ids)}))
+
+    async def remove_user(self, user_id: str) -> int | None:
+        """Remove an account that is shut out and has no tasks, with its keys; None for any other."""
+        return await self._request(partial(_remove_user, {"user_id": user_id}))
 
     # -- accounts -----------------------------------------------------------------------------------------------------
     async def user(self, user_id: str) -> User | None:
@@ -147,6 +169,23 @@ def _retry(task_id: str, connection: sqlite3.Connection) -> Task | None:
     count("give_place", {"place": task.place}, connection)
     count("forget_last_answer", {"task_id": task.task_id}, connection)
     return task
+
+
+def _remove_tasks(values: Values, connection: sqlite3.Connection) -> Removed:
+    rows = fetch("tasks_to_remove", values, connection)
+    removed = {"task_ids": [row["task_id"] for row in rows]}
+    (hanging,) = fetch("hangs_on_tasks", removed, connection)
+    count("keep_leftovers", removed, connection)
+    count("remove_tasks", removed, connection)
+    return Removed(tuple(removed["task_ids"]), sum(row["unfinished"] for row in rows), *hanging)
+
+
+def _remove_user(values: Values, connection: sqlite3.Connection) -> int | None:
+    keys = len(fetch("keys", values, connection))
+    if not count("remove_user", values, connection):
+        return None
+    count("remove_submissions", values, connection)
+    return keys
 
 
 def _rotate_key(revoked: Values, new: Values, connection: sqlite3.Connection) -> None:

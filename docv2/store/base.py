@@ -100,6 +100,19 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """Tasks that were removed together, and what went with them."""
+
+    task_ids: tuple[str, ...]
+    unfinished: int
+    """Of them, those that waited or ran."""
+    pages: int
+    parts: int
+    idempotency_keys: int
+    cached_answers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one user may send."""
 
@@ -289,6 +302,26 @@ class Store(Protocol):
 
     async def writes_of_others(self) -> int:
         """A number that is another one after each write of another process. Cheap enough for several times a second."""
+        ...
+
+    # -- removal ------------------------------------------------------------------------------------------------------
+    async def remove_tasks(self, user_id: str) -> Removed:
+        """Remove some tasks of a user, of whatever status, so few that no other write waits long; none at the end.
+
+        Until `forget_leftovers`, `leftovers` tells of them.
+        """
+        ...
+
+    async def leftovers(self) -> list[str]:
+        """Ids of some removed tasks whose files are still to go."""
+        ...
+
+    async def forget_leftovers(self, task_ids: Collection[str]) -> None:
+        """Their files are gone."""
+        ...
+
+    async def remove_user(self, user_id: str) -> int | None:
+        """Remove an account that is shut out and has no tasks, with its keys; answers how many. None for any other."""
         ...
 
     # -- what was measured and learned --------------------------------------------------------------------------------

@@ -498,3 +498,49 @@ WHERE user_id = :user_id AND (
     :active OR role <> 'admin'
     OR EXISTS (SELECT 1 FROM users AS others WHERE role = 'admin' AND active AND others.user_id <> users.user_id)
 )
+
+-- name: tasks_to_remove
+-- Some tasks at a time, and of long documents fewer: what hangs on them goes in the same transaction.
+SELECT task_id, unfinished FROM (
+    SELECT task_id, ended_at IS NULL AS unfinished, sum(pages_done + 1) OVER (ORDER BY place) - pages_done - 1 AS before
+    FROM (
+        SELECT place, task_id, ended_at, pages_done FROM tasks INDEXED BY tasks_of_user
+        WHERE user_id = :user_id ORDER BY place LIMIT :bite
+    )
+)
+WHERE before < :most_pages
+
+-- name: hangs_on_tasks
+-- Each by an index that begins with the task.
+SELECT
+    (SELECT count(*) FROM pages WHERE task_id IN (SELECT value FROM json_each(:task_ids))),
+    (SELECT count(*) FROM parts WHERE task_id IN (SELECT value FROM json_each(:task_ids))),
+    (SELECT count(*) FROM idempotency_keys WHERE task_id IN (SELECT value FROM json_each(:task_ids))),
+    (SELECT count(*) FROM answers WHERE task_id IN (SELECT value FROM json_each(:task_ids)))
+
+-- name: keep_leftovers
+-- In the transaction of the removal: from then on nothing else knows of their files.
+INSERT INTO leftovers (task_id) SELECT value FROM json_each(:task_ids) WHERE true
+ON CONFLICT DO NOTHING
+
+-- name: remove_tasks
+-- What hangs on them goes by foreign keys.
+DELETE FROM tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))
+
+-- name: leftovers
+-- Nearly always none.
+SELECT task_id FROM leftovers LIMIT :bite
+
+-- name: forget_leftovers
+-- By the primary key.
+DELETE FROM leftovers WHERE task_id IN (SELECT value FROM json_each(:task_ids))
+
+-- name: remove_user
+-- Keys go by a foreign key. Only one who is shut out, which has seen to it that an administrator is left, and of whom
+-- nothing has come since.
+DELETE FROM users
+WHERE user_id = :user_id AND active = 0 AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.user_id = users.user_id)
+
+-- name: remove_submissions
+-- At most what was sent within a day.
+DELETE FROM submissions WHERE user_id = :user_id

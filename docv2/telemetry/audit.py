@@ -5,12 +5,14 @@ Never in it: a prompt, a document's text, an answer, a secret. The higher levels
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import logging.handlers
 import math
 import os
 import queue
+import secrets
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
+
+import docv2
 
 NONE, METADATA, REQUEST, REQUEST_RESPONSE = "NONE", "METADATA", "REQUEST", "REQUEST_RESPONSE"
 
@@ -54,8 +58,18 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
     """For its owner alone."""
 
     def _open(self) -> TextIOWrapper:
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding="utf-8", write_through=False)
+        return TextIOWrapper(os.fdopen(_descriptor(self.baseFilename), "ab"), encoding="utf-8", write_through=False)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # of whom the machine has no entry
+        return str(os.getuid())
+
+
+def _descriptor(file: str | Path) -> int:
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 @contextmanager
@@ -108,6 +122,27 @@ def _write_repeated(before: float) -> None:
         del _looks[what]
         if look.repeated:
             record({**look.entry, "timestamp": int(look.last), "extra": {"repeated": look.repeated}})
+
+
+def record_command(file: Path, *, level: str, verb: str, path: str) -> None:
+    """Keep what was done on the command line, beside a server that may be writing, as a request to `path` is kept.
+
+    Writes a file: not on the event loop.
+    """
+    entry = {
+        "id": f"cli_{secrets.token_hex(8)}",
+        "timestamp": int(time.time()),
+        "user": {"id": "", "email": "command line", "role": "admin", "name": _login()},
+        "audit_level": level,
+        "verb": verb,
+        "request_uri": f"cli:{path}",
+        "response_status_code": 200,
+        "source_ip": "",
+        "user_agent": f"docv2/{docv2.__version__}",
+        "extra": {},
+    }
+    with os.fdopen(_descriptor(file), "ab") as output:
+        output.write(json.dumps(entry).encode() + b"\n")  # at once, so that no line of the server's gets into it
 
 
 def search(

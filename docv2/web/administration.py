@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from docv2 import removal
 from docv2.errors import Conflict, FileTooLarge, InvalidValue, NotFound
 from docv2.views import TaskList, TaskSummary
 from docv2.web import audit, configuration, models, operation, people
@@ -92,6 +93,8 @@ _ROUTES = (
         json=people.NewPassword,
         refuses=(*_JSON, NotFound),
     ),
+    Route("DELETE", "/admin/users/{user_id}", people.remove_user, answers=removal.Purged, refuses=(NotFound, Conflict)),
+    Route("DELETE", "/admin/users/{user_id}/data", people.purge_user, answers=removal.Purged, refuses=(NotFound,)),
     Route("GET", "/admin/users/{user_id}/keys", people.list_user_keys, answers=people.KeysBody, refuses=(NotFound,)),
     Route(
         "POST",
@@ -131,6 +134,7 @@ _ROUTES = (
     Route("GET", "/admin/queue", operation.show_queue, answers=operation.QueueBody),
     Route("POST", "/admin/queue/pause", operation.pause_queue, answers=operation.QueueBody, refuses=(Conflict,)),
     Route("POST", "/admin/queue/resume", operation.resume_queue, answers=operation.QueueBody, refuses=(Conflict,)),
+    Route("DELETE", "/admin/caches", operation.clear_caches, answers=removal.Cleared),
     Route("GET", "/admin/status", operation.show_server, answers=operation.StatusBody),
     Route(
         "GET",

@@ -113,6 +113,11 @@ async def resume_queue(request: web.Request) -> web.Response:
     return answer(await _queue(request))
 
 
+async def clear_caches(request: web.Request) -> web.Response:
+    """Remove what the caches of all users hold. Tasks keep their answers."""
+    return answer(await request.app[SERVICES].removal.clear_caches())
+
+
 async def show_server(request: web.Request) -> web.Response:
     """How the server is doing."""
     services = request.app[SERVICES]

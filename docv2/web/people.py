@@ -182,6 +182,19 @@ async def rotate_user_key(request: web.Request) -> web.Response:
     return answer(MadeKeyBody(key, _key(made)))
 
 
+async def purge_user(request: web.Request) -> web.Response:
+    """Remove all that a user has sent and was told, for good: tasks of every status and what is kept of them.
+
+    The account stays. What is waited for or worked on is cancelled first.
+    """
+    return answer(await request.app[SERVICES].removal.purge(_id(request)))
+
+
+async def remove_user(request: web.Request) -> web.Response:
+    """Remove a user for good: the account with its keys and sessions, and all that it has."""
+    return answer(await request.app[SERVICES].removal.remove_account(_id(request)))
+
+
 def _id(request: web.Request) -> str:
     return request.match_info["user_id"]
 

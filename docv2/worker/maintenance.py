@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from docv2.config import RuntimeConfig
 from docv2.errors import DocV2Error, Unavailable
@@ -14,6 +14,7 @@ from docv2.storage.base import Storage
 from docv2.store.base import Store
 from docv2.worker.folders import WorkFolders
 from docv2.worker.pagecache import PageCache
+from docv2.worker.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,10 @@ LOOK_SECONDS = 0.5
 """What another process writes is seen within so long."""
 
 
-async def follow_others(store: Store, config: RuntimeConfig, wake: Callable[[], None]) -> None:
+async def follow_others(store: Store, config: RuntimeConfig, pool: Pool) -> None:
     """Take up what other processes write, such as the command line, until cancelled.
 
-    That may be another configuration, or a failed task that waits again.
+    That may be another configuration, a failed task that waits again, or one less to work on.
     """
     seen = None
     while True:
@@ -37,8 +38,9 @@ async def follow_others(store: Store, config: RuntimeConfig, wake: Callable[[], 
             latest = await store.writes_of_others()
             if latest != seen:
                 seen = latest
-                wake()
+                pool.wake()
                 await config.take_up()
+                await pool.stop_removed()
         except DocV2Error as error:
             log.warning("cannot take up what another process wrote: %s", error)
             seen = None if isinstance(error, Unavailable) else seen
@@ -57,6 +59,16 @@ async def expire(
         except DocV2Error as error:
             log.warning("cannot remove ended tasks now: %s", error)
         await page_cache.tidy()
+        await asyncio.sleep(EXPIRE_SECONDS)
+
+
+async def finish_removals(finish: Callable[[], Awaitable[int]]) -> None:
+    """Finish removals that were cut short, at start and once a minute until cancelled."""
+    while True:
+        try:
+            await finish()
+        except DocV2Error as error:
+            log.warning("cannot remove the files of removed tasks now: %s", error)
         await asyncio.sleep(EXPIRE_SECONDS)
 
 

@@ -22,10 +22,11 @@ import shutil
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import docv2
 from docv2.config import RuntimeConfig
@@ -36,6 +37,9 @@ from docv2.tasks import Task
 from docv2.telemetry import metrics
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LIST = "pages"
 NEW, GONE = ".new-", ".gone-"
@@ -76,7 +80,7 @@ class PageCache:
         name, pages = _name(task), list[Page]()
         if name in self._known and not self._is_old(name):
             try:
-                pages = await asyncio.to_thread(_take, self._root / name, folder)
+                pages = await _to_the_end(_take, self._root / name, folder)
             except (OSError, ValueError, TypeError, KeyError) as error:
                 log.warning("pages that were kept cannot be used: %s", error)
         if name in self._known:  # still
@@ -101,12 +105,17 @@ class PageCache:
             if size > config.max_bytes:
                 return
             figures = _Figures(size, time.time())
-            await asyncio.to_thread(_keep, self._root, name, pages, folder, figures)
+            await _to_the_end(_keep, self._root, name, pages, folder, figures)
         except OSError as error:  # the task can do without
             log.warning("the pages of task %s are not kept: %s", task.task_id, error)
             return
         self._know(name, figures)
         await self._make_room()
+
+    async def drop(self, task: Task) -> None:
+        """Let go of the pages of a task's document."""
+        if (name := _name(task)) in self._known:
+            await self._drop(name)
 
     # -- housekeeping -------------------------------------------------------------------------------------------------
     async def open(self) -> None:
@@ -177,6 +186,16 @@ class PageCache:
     def _count(self, more: int) -> None:
         self._bytes += more
         metrics.CACHE_BYTES.labels(metrics.PROCESSING_CACHE).set(self._bytes)
+
+
+async def _to_the_end(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Do something in a thread that is over when this is, cancelled or not: whoever cancelled may remove the files."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
 
 
 def _owner(user_id: str) -> str:

@@ -18,6 +18,7 @@ from docv2.errors import (
     ClaimLost,
     ContextExceeded,
     Crashed,
+    DocV2Error,
     ModelError,
     ParserDied,
     TaskError,
@@ -90,11 +91,21 @@ class Pipeline:
     async def work(self, task: Task) -> None:
         """Complete a claimed task, fail it, or put it back in its place. Cancelled, it leaves the task as it stands."""
         try:
+            await self._work(task)
+        except ClaimLost:
+            log.info("task %s ended meanwhile", task.task_id)
+            await self._leave_nothing_of_removed(task)
+        except asyncio.CancelledError:
+            await self._leave_nothing_of_removed(task)
+            raise
+
+    async def _work(self, task: Task) -> None:
+        try:
             if (after := await self._complete(task)) is not None:
                 await self._put_back(task, after)
                 return
         except ClaimLost:
-            log.info("task %s ended meanwhile", task.task_id)
+            raise
         except UpstreamUnavailable as error:
             await self._put_back(task, self._failed(task, error))
         except Unavailable as error:
@@ -157,12 +168,20 @@ class Pipeline:
         # Not the answer of a fallback: the model that was asked for may do better the next time.
         return all(part.model == first.id for part in parts) and key == await self._question_key(asked, config)
 
+    async def _leave_nothing_of_removed(self, task: Task) -> None:
+        """Whoever removed a task may have removed its pages before we stopped adding to them."""
+        try:
+            if await self._store.get(task.task_id) is None:
+                await self._folders.remove(task.task_id)
+                await self._page_cache.drop(task)
+        except DocV2Error as error:
+            log.warning("pages of task %s, which was removed, may be left: %s", task.task_id, error)
+
     async def _fail(self, task: Task, error: TaskError) -> None:
         said = f"{type(error).__name__}, told to its owner" if error.quotes else error.for_log
         log.warning("Failed: task %s: %s: %s", task.task_id, error.error_type, said)
-        with suppress(ClaimLost):
-            await self._store.fail(task.claim, error.message, error.error_type)
-            metrics.task_failed(error.error_type)
+        await self._store.fail(task.claim, error.message, error.error_type)
+        metrics.task_failed(error.error_type)
 
     def _failed(self, task: Task, error: UpstreamUnavailable, given_up: int = 0) -> Consequence:
         """What comes of a failed call."""
@@ -175,8 +194,7 @@ class Pipeline:
             await self._fail(task, after.error)
             return
         log.info("task %s waits for its model endpoint", task.task_id)
-        with suppress(ClaimLost):
-            await self._store.release(task.claim, not_before=after.not_before, upstream_failed=after.counts)
+        await self._store.release(task.claim, not_before=after.not_before, upstream_failed=after.counts)
 
     # -- reading ------------------------------------------------------------------------------------------------------
     async def _read(self, task: Task, folder: Path, clock: StepClock) -> list[Page]:

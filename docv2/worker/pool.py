@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +87,21 @@ class Pool:
         """Stop working on a task that has ended in the store: its parser is killed and its model call closed."""
         if entry := self._running.get(task_id):
             entry.job.cancel()
+
+    async def stop(self, task_ids: Collection[str]) -> None:
+        """Stop working on tasks that were removed, and tell whoever waits for them; nobody works on them afterwards."""
+        jobs = [entry.job for task_id in task_ids if (entry := self._running.get(task_id))]
+        for task_id in task_ids:
+            self.cancel(task_id)
+            self._changes.announce(task_id)
+        if jobs:
+            await asyncio.wait(jobs)
+
+    async def stop_removed(self) -> None:
+        """Stop working on tasks that are not there any more: another process has removed them."""
+        for task_id in list(self._running):
+            if await self._store.get(task_id) is None:
+                self.cancel(task_id)
 
     # -- the work -----------------------------------------------------------------------------------------------------
     async def run(self) -> None:

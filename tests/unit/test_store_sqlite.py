@@ -155,11 +155,12 @@ PARAMETERS = {
     "ended_before": 1.0, "ended_after": 1.0, "bite": 10, "attempt": 1, "result": "{}", "sha256": "0", "crash_limit": 3,
     "error": "e", "error_type": "t", "stage": "asking", "progress": 1.0,
     "user_id": "user-1", "key": "k", "newer": "[0]", "since": "[1.0]", "until": 1.0, "limit": 10, "status": None,
-    "first": 0,
+    "first": 0, "before_id": "task-6", "task_ids": '["task-1"]', "most_pages": 5,
 }  # fmt: skip
 
 
 HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
+HOT += ["answered", "complete_again", "copy_pages", "tasks_to_remove", "hangs_on_tasks", "remove_tasks"]
 HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
 HOT += ["standing", "submitted", "forget_submissions", "retry", "user", "ended_since"]
 
@@ -168,7 +169,7 @@ HOT += ["standing", "submitted", "forget_submissions", "retry", "user", "ended_s
 def test_no_hot_statement_scans_a_table(schema: sqlite3.Connection, name: str) -> None:
     for _, _, _, step in schema.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", PARAMETERS).fetchall():
         if step.startswith("SCAN") and any(
-            table in step for table in ("tasks", "users", "api_keys", "pages", "parts", "submissions")
+            table in step for table in ("tasks", "users", "api_keys", "pages", "parts", "submissions", "answers")
         ):
             assert "tasks_running" in step, step  # as long as what runs
 

@@ -29,6 +29,7 @@ from docv2.llm.forms import FormCheck
 from docv2.llm.health import EndpointHealth
 from docv2.llm.learned import Learned
 from docv2.quote import Quotes
+from docv2.removal import Removal
 from docv2.sandbox import Sandbox
 from docv2.settings import Settings
 from docv2.storage.local import LocalStorage
@@ -38,6 +39,7 @@ from docv2.tasks import Claim, Result, Stage, Task
 from docv2.web.app import listening
 from docv2.worker.folders import WorkFolders
 from docv2.worker.gate import Gate, Memory
+from docv2.worker.pagecache import PageCache
 from docv2.worker.pool import Pool
 
 GIB = 1024**3
@@ -241,6 +243,8 @@ async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIte
     )
     pool.cancel = stopped.append  # type: ignore[method-assign, assignment]
     estimate = Estimator(store, slots=pool.slots, running=pool.running)
+    page_cache = PageCache(data_dir / "cache", config)
+    await page_cache.open()
     services = Services(
         settings=settings,
         config=config,
@@ -266,6 +270,13 @@ async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIte
             quotes=Quotes(
                 sandbox=sandbox, folders=WorkFolders(data_dir / "work"), catalog=catalog, gate=gate, estimate=estimate
             ),
+        ),
+        removal=Removal(
+            store=store,
+            storage=storage,
+            folders=WorkFolders(data_dir / "work"),
+            page_cache=page_cache,
+            stop=pool.stop,
         ),
         sessions=Sessions(store, SECRET),
         embedded=False,

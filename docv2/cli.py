@@ -89,7 +89,13 @@ def serve(host: str | None, port: str | None, data_dir: str | None) -> None:
             raise StartError(f"DOCV2_LOG_FILE={settings.log_file}: {error.strerror}") from error
         if settings.audit_log_level != audit.NONE:
             try:
-                stack.enter_context(audit.writing(settings.audit_path, rotate_at=settings.audit_rotation_size))
+                stack.enter_context(
+                    audit.writing(
+                        settings.audit_path,
+                        rotate_at=settings.audit_rotation_size,
+                        keep_seconds=settings.audit_seconds,
+                    )
+                )
             except OSError as error:
                 raise StartError(f"AUDIT_LOGS_FILE_PATH={settings.audit_path}: {error.strerror}") from error
         asyncio.run(_serve(settings))

@@ -93,6 +93,12 @@ class Settings(BaseModel):
         default=10 * 1024**2,
         about="Bytes, or such as `10MB`, at which a new audit file is begun; ten older ones are kept.",
     )
+    audit_retention_days: Annotated[float, Field(gt=0)] | None = _env(
+        "DOCV2_AUDIT_RETENTION_DAYS",
+        default=None,
+        about="Days for which audit records are kept; their file goes a tenth of it later at most. Not set: as long as "
+        "there is room.",
+    )
     audit_excluded_paths: Annotated[tuple[str, ...], Field(json_schema_extra={"separator": ","})] = _env(
         "AUDIT_EXCLUDED_PATHS",
         default=(),
@@ -319,6 +325,11 @@ class Settings(BaseModel):
             source: level for source, level in self.source_log_levels.items() if source.startswith(OWN_SOURCE + ".")
         }
         return {f"docv2{source.removeprefix(OWN_SOURCE).lower()}": level for source, level in parts.items()}
+
+    @property
+    def audit_seconds(self) -> float | None:
+        """For how long audit records are kept; None for as long as there is room."""
+        return None if self.audit_retention_days is None else self.audit_retention_days * 86400
 
     @property
     def audit_path(self) -> Path:

@@ -32,6 +32,8 @@ REPEAT_SECONDS = 600.0
 """Calls that repeat one another are counted for so long; their number is one record then."""
 MOST_LOOKS = 4000
 """Counted at a time; beyond that the oldest is written early."""
+LOOK_SECONDS = 30.0
+"""Between looks for records that are too old."""
 
 _log = logging.getLogger("docv2.audit.file")
 _log.propagate = False
@@ -55,7 +57,45 @@ _looks: dict[Hashable, _Look] = {}
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):
-    """For its owner alone."""
+    """For its owner alone, rotated by size and by age; opened anew where logrotate has moved it."""
+
+    def __init__(self, file: Path, *, rotate_at: int, keep_seconds: float | None) -> None:
+        super().__init__(file, maxBytes=rotate_at, backupCount=FILES)
+        self._keep_seconds = keep_seconds
+        self._looked_at = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._follow()
+            if self._keep_seconds is not None and time.time() - self._looked_at >= LOOK_SECONDS:
+                self._looked_at = time.time()
+                self._let_old_go(self._keep_seconds)
+        except OSError:
+            self.handleError(record)
+        if record.getMessage():  # see `tidy`
+            super().emit(record)
+
+    def _follow(self) -> None:
+        if self.stream is None:
+            return
+        ours = os.fstat(self.stream.fileno())
+        try:
+            there = Path(self.baseFilename).stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            self.stream.close()
+            self.stream = self._open()
+
+    def _let_old_go(self, seconds: float) -> None:
+        # Each file spans a tenth of the time, and goes when its last record is too old.
+        file, now = Path(self.baseFilename), time.time()
+        began = _began(file)
+        if began is not None and now - began >= seconds / FILES:
+            self.doRollover()
+        for old in rotated(file):
+            if old.is_file() and now - old.stat().st_mtime >= seconds:
+                old.unlink()
 
     def _open(self) -> TextIOWrapper:
         return TextIOWrapper(os.fdopen(_descriptor(self.baseFilename), "ab"), encoding="utf-8", write_through=False)
@@ -68,14 +108,32 @@ def _login() -> str:
         return str(os.getuid())
 
 
+def _began(file: Path) -> float | None:
+    """When the first record of a file was made (Unix seconds); None where it has none."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            return float(json.loads(lines.readline())["timestamp"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def rotated(file: Path) -> list[Path]:
+    """What older files are called, the newest first."""
+    return [file.with_name(f"{file.name}.{number}") for number in range(1, FILES + 1)]
+
+
 def _descriptor(file: str | Path) -> int:
     return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 @contextmanager
-def writing(file: Path, *, rotate_at: int) -> Iterator[None]:
-    """Keep what is recorded while the context is open, written by a thread; all of it is there when it closes."""
-    output = _PrivateFile(file, maxBytes=rotate_at, backupCount=FILES)
+def writing(file: Path, *, rotate_at: int, keep_seconds: float | None = None) -> Iterator[None]:
+    """Keep what is recorded while the context is open, written by a thread; all of it is there when it closes.
+
+    A new file is begun at `rotate_at` bytes. Records go a tenth after `keep_seconds` at the latest; None: only when
+    there are too many.
+    """
+    output = _PrivateFile(file, rotate_at=rotate_at, keep_seconds=keep_seconds)
     handler = logging.handlers.QueueHandler(queue.SimpleQueue())
     listener = logging.handlers.QueueListener(handler.queue, output)
     _log.setLevel(logging.INFO)
@@ -124,6 +182,12 @@ def _write_repeated(before: float) -> None:
             record({**look.entry, "timestamp": int(look.last), "extra": {"repeated": look.repeated}})
 
 
+def tidy() -> None:
+    """Let old records go although nobody calls; to be called every minute or so."""
+    if not _log.disabled:
+        _log.info("")
+
+
 def record_command(file: Path, *, level: str, verb: str, path: str) -> None:
     """Keep what was done on the command line, beside a server that may be writing, as a request to `path` is kept.
 
@@ -160,7 +224,7 @@ def search(
     Reads files: not on the event loop.
     """
     found: list[Record] = []
-    for one in (file, *(file.with_name(f"{file.name}.{number}") for number in range(1, FILES + 1))):
+    for one in (file, *rotated(file)):
         try:
             lines = one.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:

@@ -43,9 +43,11 @@ class AuditRecords:
 
 async def search_audit(request: web.Request) -> web.Response:
     """Search the audit: who called what, newest first."""
-    found = request[QUERY].model_dump()
-    file = request.app[SERVICES].settings.audit_path
-    return answer(AuditRecords(tuple(await asyncio.to_thread(partial(audit.search, file, **found)))))
+    settings, wanted = request.app[SERVICES].settings, request[QUERY].model_dump()
+    if settings.audit_seconds is not None:  # what is older is on its way out
+        wanted["since"] = max(wanted["since"], time.time() - settings.audit_seconds)
+    found = await asyncio.to_thread(partial(audit.search, settings.audit_path, **wanted))
+    return answer(AuditRecords(tuple(found)))
 
 
 def concerns(request: web.Request, **ids: object) -> None:

@@ -12,6 +12,7 @@ from docv2.errors import DocV2Error, Unavailable
 from docv2.llm.catalog import Catalog
 from docv2.storage.base import Storage
 from docv2.store.base import Store
+from docv2.telemetry import audit
 from docv2.worker.folders import WorkFolders
 from docv2.worker.pagecache import PageCache
 from docv2.worker.pool import Pool
@@ -50,7 +51,7 @@ async def follow_others(store: Store, config: RuntimeConfig, pool: Pool) -> None
 async def expire(
     store: Store, storage: Storage, folders: WorkFolders, page_cache: PageCache, config: RuntimeConfig
 ) -> None:
-    """Remove tasks whose time is up, with their files, and pages kept too long, once a minute until cancelled."""
+    """Remove what was kept for long enough: tasks with their files, pages, audit records. Once a minute."""
     while True:
         try:
             for task_id in await store.expire(time.time() - config.current.retention_hours * 3600):
@@ -59,6 +60,7 @@ async def expire(
         except DocV2Error as error:
             log.warning("cannot remove ended tasks now: %s", error)
         await page_cache.tidy()
+        audit.tidy()
         await asyncio.sleep(EXPIRE_SECONDS)
 
 

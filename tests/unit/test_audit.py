@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import pytest
 
 from docv2.settings import load
 from docv2.telemetry import audit
+from tests.waiting import until
 
 
 def entry(number: int, **changes: Any) -> audit.Record:
@@ -83,6 +88,69 @@ def test_no_more_than_so_many_are_counted_at_a_time(
         ("a", {"repeated": 1}),
         ("c", {"repeated": 1}),
     ]
+
+
+def stamps(file: Path) -> dict[str, list[int]]:
+    """The times of the records in each file."""
+    files = [path for path in (file, *audit.rotated(file)) if path.exists()]
+    return {path.name: [json.loads(line)["timestamp"] for line in path.read_text().splitlines()] for path in files}
+
+
+def test_records_go_when_their_time_is_up_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "LOOK_SECONDS", 0.0)
+    file, before, now = tmp_path / "audit.log", tmp_path / "audit.log.1", int(time.time())
+    old, late, new = now - 10_000, now - 3000, now
+    file.write_text("".join(json.dumps(entry(0, timestamp=when)) + "\n" for when in (old, late)))
+    before.write_text(json.dumps(entry(0, timestamp=old)) + "\n")
+    os.utime(before, (old, old))
+    with audit.writing(file, rotate_at=10_000, keep_seconds=5000):
+        audit.record(entry(1, timestamp=new))
+    # The file that began too long ago was closed; it stays for the sake of the younger record in it.
+    assert stamps(file) == {"audit.log": [new], "audit.log.1": [old, late]}
+    os.utime(before, (late, late))
+    with audit.writing(file, rotate_at=10_000, keep_seconds=2500):
+        audit.tidy()  # nobody calls
+    assert stamps(file) == {"audit.log": [new]}
+
+
+@pytest.mark.parametrize("way", ["rename", "copytruncate", "remove"])
+def test_it_goes_on_where_logrotate_has_been(tmp_path: Path, way: str) -> None:
+    file, moved = tmp_path / "audit.log", tmp_path / "audit.log-20261101"
+
+    def rotate() -> None:
+        match way:
+            case "rename":
+                file.rename(moved)
+            case "copytruncate":
+                moved.write_bytes(file.read_bytes())
+                os.truncate(file, 0)
+            case "remove":
+                file.unlink()
+
+    def written(path: Path, number: int) -> bool:
+        return path.exists() and f'"id": "{number}"' in path.read_text()
+
+    with audit.writing(file, rotate_at=10_000):
+        audit.record(entry(1))
+        asyncio.run(until(lambda: written(file, 1)))
+        rotate()
+        audit.record(entry(2))
+    assert [found["id"] for found in audit.search(file)] == ["2"]
+    assert file.stat().st_mode & 0o077 == 0
+    assert way == "remove" or written(moved, 1)
+
+
+def test_what_the_command_line_did_stands_between(tmp_path: Path) -> None:
+    file = tmp_path / "audit.log"
+    with audit.writing(file, rotate_at=10_000):
+        audit.record(entry(1))
+        asyncio.run(until(lambda: file.exists() and file.read_text()))
+        audit.record_command(file, level="METADATA", verb="DELETE", path="/admin/caches")
+        audit.record(entry(2))
+    last, command, first = audit.search(file)
+    assert (first["id"], last["id"], command["request_uri"]) == ("1", "2", "cli:/admin/caches")
+    assert command.keys() >= first.keys()
+    assert audit.search(file, user="command line") == [command]
 
 
 def test_levels_by_area(tmp_path: Path) -> None:

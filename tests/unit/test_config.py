@@ -48,6 +48,19 @@ def test_a_variable_of_its_own_wins_over_the_same_setting_in_the_json() -> None:
     assert (config.timeout, config.max_concurrent, config.temperature) == (90, 2, 1)
 
 
+def test_the_caches_have_variables_of_their_own() -> None:
+    off = loaded()
+    assert (off.model_cache.enabled, off.model_cache.ttl) == (False, 3600)
+    assert (off.processing_cache.enabled, off.processing_cache.ttl) == (False, 7200)
+    given = '{"model_cache": {"ttl": 5}, "processing_cache": {"enabled": true, "ttl": 7, "max_bytes": 9}}'
+    config = loaded(
+        API_V2_ADMIN_CONFIG=given, ENABLE_MODEL_CACHE="true", MODEL_CACHE_TTL="60", ENABLE_PROCESSING_CACHE="false"
+    )
+    assert (config.model_cache.enabled, config.model_cache.ttl) == (True, 60)
+    cache = config.processing_cache
+    assert (cache.enabled, cache.ttl, cache.max_bytes) == (False, 7, 9)
+
+
 def test_what_nobody_set_is_the_default_and_the_number_of_tasks_follows_from_the_memory() -> None:
     assert loaded() == Config(max_concurrent=6)
     assert automatic_concurrency(64 * GIB, cores=4) == 8

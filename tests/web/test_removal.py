@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +14,10 @@ from docv2.configparts import ProcessingCache
 from docv2.documents import Page, PageSource
 from docv2.storage.local import PIECE
 from docv2.store import administration
+from docv2.store.sqlite import SQLiteStore
 from docv2.worker.folders import WorkFolders
 from tests.waiting import until
-from tests.web.site import TEXT, Site
+from tests.web.site import TEXT, Site, open_site
 
 
 @pytest.fixture
@@ -174,3 +178,20 @@ async def test_only_administrators_remove_and_the_audit_says_who(site: Site, pat
     status, body, _ = await site.call("DELETE", path.format(site.user.user_id))
     assert (status, body["error_type"]) == (403, "auth_error")
     assert (await site.call("GET", "/api/v1/auths/"))[0] == 200
+
+
+async def test_audit_records_beyond_their_time_are_not_found(tmp_path: Path, store: SQLiteStore) -> None:
+    now = time.time()
+    records = [
+        {"timestamp": when, "user": {}, "verb": "GET", "request_uri": "/a"} for when in (now - 3 * 86400, now - 86400)
+    ]
+    file = tmp_path / "audit.log"
+    await asyncio.to_thread(file.write_text, "".join(json.dumps(record) + "\n" for record in records))
+    for days, count in ((2.0, 1), (None, 2)):
+        async with open_site(tmp_path / str(days), store, audit_log_file=file, audit_retention_days=days) as site:
+            admin = await site.add_user(f"grace{count}@example.org", role="admin")
+            _, body, _ = await site.call("GET", "/admin/audit", key=admin)
+            assert len(body["records"]) == count
+            await store.remove_tasks(site.user.user_id)
+            await store.set_active(site.user.user_id, active=False)
+            await store.remove_user(site.user.user_id)

@@ -86,6 +86,11 @@ class Page:
         """Whether the model gets a picture of this page."""
         return self.source in (PageSource.PICTURE, PageSource.BOTH)
 
+    @property
+    def has_content(self) -> bool:
+        """Whether there is anything on it to be asked about; a blank page was read, but holds nothing."""
+        return self.has_picture or (self.has_text and self.chars > 0)
+
 
 @dataclass(frozen=True, slots=True)
 class PageUse:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
@@ -150,10 +150,10 @@ async def read(
 
     Close the generator (contextlib.aclosing) to stop. A page on which the child exceeds its limits is lost alone: it
     becomes an unread page and a new child goes on after it. Raises DocumentError where the document or all of its
-    pages cannot be read, ParserDied where a child died.
+    pages cannot be read or are blank, ParserDied where a child died.
     """
     number, total, lost = first_page, None, 0
-    readable, reason = first_page > 1, ""
+    found: list[Page] = []
     while total is None or number <= total:
         try:
             arguments = (str(path), media_type, str(folder), number, detail)
@@ -161,22 +161,33 @@ async def read(
                 async for record in records:
                     page, total = _checked(record, number)
                     if page is not None:
-                        readable, reason = readable or page.source is not PageSource.NONE, reason or page.reason
+                        found.append(page)
                         number, lost = number + 1, 0
                         yield page, total
         except OverLimit as error:
             lost += 1
             if total is None or number > total or lost > MAX_LOST:
                 raise
-            reason = reason or error.message
+            found.append(unread_page(number, error.message))
             number += 1
-            yield unread_page(number - 1, error.message), total
+            yield found[-1], total
         else:
             if total is not None and number <= total:
                 raise ParserDied("The reading child ended before the last page.")
             break
-    if not readable:
-        raise DocumentError(f"No page of the document could be read. {reason}".strip())
+    if first_page == 1:
+        check_content(found)
+
+
+def check_content(pages: Sequence[Page]) -> None:
+    """DocumentError where all the pages of a document hold nothing: a model that is asked about it makes it up."""
+    if any(page.has_content for page in pages):
+        return
+    unread = [page for page in pages if page.source is PageSource.NONE]
+    if pages and not unread:
+        raise DocumentError("The document is empty.")
+    reason = f": {unread[0].reason}" if unread else "."
+    raise DocumentError(f"No page of the document could be read{reason}")
 
 
 def _checked(record: object, expected: int) -> Found:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from docv2.config import Config
 from docv2.documents import Page, PageSource
-from docv2.errors import DocumentError
+from docv2.extract.base import check_content
 
 NO_PICTURES = "the server is configured to send no pictures"
 NOT_BOTH = "the server is configured to send a page as text or as a picture, not as both"
@@ -16,10 +16,7 @@ NOT_BOTH = "the server is configured to send a page as text or as a picture, not
 def usable(pages: Sequence[Page], config: Config) -> list[Page]:
     """All pages, those unread that may not be sent. DocumentError where there is nothing left to ask about."""
     allowed = [_allowed(page, config) for page in pages]
-    unread = [page for page in allowed if page.source is PageSource.NONE]
-    if len(unread) == len(allowed):
-        reason = f": {unread[0].reason}" if unread else ""
-        raise DocumentError(f"No page of the document could be read{reason}")
+    check_content(allowed)
     return allowed
 
 

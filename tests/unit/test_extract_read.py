@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from docv2.documents import MediaType, Page, PageSource
+from docv2.documents import Detail, MediaType, Page, PageSource
 from docv2.errors import DocumentError, OverLimit, ParserDied
 from docv2.extract import base
 from docv2.sandbox import Sandbox
@@ -28,11 +29,17 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 async def read(
-    sandbox: Sandbox, data: bytes, media_type: MediaType, folder: Path, first_page: int = 1
+    sandbox: Sandbox,
+    data: bytes,
+    media_type: MediaType,
+    folder: Path,
+    first_page: int = 1,
+    detail: Detail = Detail.AUTO,
 ) -> list[tuple[Page, int | None]]:
     path = folder / "document"
     path.write_bytes(data)
-    return [found async for found in base.read(sandbox, path, media_type, folder, first_page, owner="task")]
+    reading = base.read(sandbox, path, media_type, folder, first_page, owner="task", detail=detail)
+    return [found async for found in reading]
 
 
 async def test_pages_arrive_with_their_files(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -79,8 +86,8 @@ async def test_bombs_that_end_as_a_bounded_picture(
 @pytest.mark.parametrize(
     ("make", "media_type", "words"),
     [
-        (lambda: documents.nested_flate_pdf(600), MediaType.PDF, "No page of the document could be read. .* memory"),
-        (documents.endless_form_pdf, MediaType.PDF, "No page of the document could be read. .* memory"),
+        (lambda: documents.nested_flate_pdf(600), MediaType.PDF, "No page of the document could be read: .* memory"),
+        (documents.endless_form_pdf, MediaType.PDF, "No page of the document could be read: .* memory"),
         (documents.many_pages_pdf, MediaType.PDF, "more than 20,000 pages"),
         (documents.huge_png, MediaType.PNG, "40 megapixels"),
         (documents.huge_gif, MediaType.GIF, "40 megapixels"),
@@ -115,6 +122,27 @@ async def test_a_document_of_such_pages_is_given_up(sandbox: Sandbox, tmp_path: 
 async def test_a_document_without_any_readable_page_is_an_error(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="No page of the document could be read"):
         await read(sandbox, documents.damaged_pages_pdf([None, None]), MediaType.PDF, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        documents.blank_pdf(3),
+        documents.mixed_pdf(["  \n ", Image.new("RGB", (124, 175), "white")]),
+    ],
+    ids=["nothing at all", "blanks and white paper"],
+)
+@pytest.mark.parametrize("detail", list(Detail))
+async def test_a_document_of_blank_pages_is_empty(
+    sandbox: Sandbox, tmp_path: Path, data: bytes, detail: Detail
+) -> None:
+    with pytest.raises(DocumentError, match=r"^The document is empty\.$"):
+        await read(sandbox, data, MediaType.PDF, tmp_path, detail=detail)
+
+
+async def test_blank_pages_beside_one_that_is_lost_do_not_count_as_read(sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match=r"could be read: The page is damaged\."):
+        await read(sandbox, documents.damaged_pages_pdf(["", None, ""]), MediaType.PDF, tmp_path)
 
 
 def test_a_page_that_a_power_cut_took_is_noticed(tmp_path: Path) -> None:

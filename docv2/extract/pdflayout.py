@@ -15,7 +15,8 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import reduce
+from itertools import chain, pairwise
 from statistics import median
 
 import pypdfium2 as pdfium
@@ -241,17 +242,28 @@ def _ordered(pieces: list[Piece], body: float, depth: int) -> Iterator[str]:
         return
     crossing = sorted((piece for piece in pieces if piece.left < gutter < piece.right), key=lambda piece: -piece.top)
     levels = [-piece.top for piece in crossing]
-    bands: list[tuple[list[Piece], list[Piece]]] = [([], []) for _ in range(len(crossing) + 1)]
+    bands: list[list[Piece]] = [[] for _ in range(len(crossing) + 1)]
     for piece in pieces:
         if piece.right <= gutter or piece.left >= gutter:
-            bands[bisect_right(levels, -piece.top)][piece.left >= gutter].append(piece)
+            bands[bisect_right(levels, -piece.top)].append(piece)
+    drawn = [_drawn_rows(band, gutter) for band in bands]
+    is_table = _are_rows(drawn, gutter)
     across: list[Piece] = []
-    for index, (before, after) in enumerate(bands):
-        if before or after:
+    for index, (band, rows) in enumerate(zip(bands, drawn, strict=True)):
+        if band:
             yield _lines(across, body)
             across = []
-            for side in (before, after):
-                yield from _ordered(side, body, depth + 1)
+            full = [at for at, row in enumerate(rows) if _is_full(row, gutter)] if is_table else []
+            if len(full) > 1:
+                table = rows[full[0] : full[-1] + 1]
+                rest = [*chain(*rows[: full[0]], *rows[full[-1] + 1 :])]
+                top = table[0][0].top
+                yield from _ordered([piece for piece in rest if piece.top > top], body, depth + 1)
+                yield _table(table, reduce(_columns, table, []))
+                yield from _ordered([piece for piece in rest if piece.top <= top], body, depth + 1)
+            else:
+                for right in (False, True):
+                    yield from _ordered([p for p in band if (p.left >= gutter) is right], body, depth + 1)
         across += crossing[index : index + 1]
     yield _lines(across, body)
 
@@ -274,6 +286,57 @@ def _gutter(pieces: Sequence[Piece]) -> float | None:
         if _is_prose([p for p in pieces if p.right <= place]) and _is_prose([p for p in pieces if p.left >= place]):
             return place
     return None
+
+
+def _drawn_rows(pieces: Sequence[Piece], gutter: float) -> list[list[Piece]]:
+    """What was drawn before the drawing went back to the left, or up: a table's row is drawn cell by cell."""
+    rows: list[list[Piece]] = []
+    for piece in pieces:
+        before = rows[-1][-1] if rows else None
+        if before is None or not _goes_on(before, piece, rows[-1][0].top, gutter):
+            rows.append([piece])
+            continue
+        if before.right <= gutter <= piece.left:
+            # What stands above its first line, and apart from it, is no part of the row, as a title.
+            above = [at for at, one in enumerate(rows[-1]) if one.bottom > piece.top - 0.5 * piece.size]
+            lead = max((at + 1 for at in above if _gap(rows[-1][at : at + 2]) > 0.5 * piece.size), default=0)
+            rows[-1:] = [row for row in (rows[-1][:lead], rows[-1][lead:]) if row]
+        rows[-1].append(piece)
+    return rows
+
+
+def _goes_on(before: Piece, piece: Piece, top: float, gutter: float) -> bool:
+    """Whether a piece may belong to the row that the one before it is in, which begins at `top`."""
+    if piece.left >= before.right:
+        return before.bottom < piece.top <= top + 0.5 * piece.size
+    returned = piece.right <= gutter <= before.left
+    return not returned and piece.top < before.top and not _is_apart([before], [piece])
+
+
+def _gap(pieces: Sequence[Piece]) -> float:
+    """How much lies between two pieces, one above the other."""
+    return pieces[0].bottom - pieces[1].top if len(pieces) == 2 else 0.0
+
+
+def _is_full(row: Sequence[Piece], gutter: float) -> bool:
+    """Whether it was drawn from the left of the gutter to the right of it."""
+    return row[0].right <= gutter <= row[-1].left
+
+
+def _are_rows(bands: Sequence[Sequence[list[Piece]]], gutter: float) -> bool:
+    """Whether text on both sides of a gutter is a table: most of it was drawn in rows, each below the one before it.
+
+    Columns of text are drawn one after the other; each part of a page that they fill is one row of this kind.
+    """
+    returns = held = 0
+    for rows in bands:
+        full = [row for row in rows if _is_full(row, gutter)]
+        for row, following in pairwise(full):
+            if min(piece.top + piece.bottom for piece in row) <= max(p.top + p.bottom for p in following):
+                return False
+        returns += max(0, len(full) - 1)
+        held += sum(map(len, full))
+    return returns >= MIN_LINES - 1 and 2 * held > sum(len(row) for rows in bands for row in rows)
 
 
 def _is_prose(pieces: Sequence[Piece]) -> bool:
@@ -360,14 +423,13 @@ def _is_apart(row: Sequence[Piece], following: Sequence[Piece]) -> bool:
 def _table(rows: Sequence[Sequence[Piece]], columns: Sequence[Span]) -> str:
     """Markdown, the first row as its head."""
     starts = [left for left, _ in columns]
-    lines: list[list[str]] = []
+    told: list[str] = []
     for row in rows:
-        cells = [""] * len(columns)
+        cells: list[list[Piece]] = [[] for _ in columns]
         for piece in row:
-            at = max(0, bisect_right(starts, piece.left) - 1)
-            cells[at] = f"{cells[at]} {piece.text.replace('|', '/')}".strip()
-        lines.append(cells)
-    told = ["| " + " | ".join(cells) + " |" for cells in lines]
+            cells[max(0, bisect_right(starts, piece.left) - 1)].append(piece)
+        texts = (_lines(cell, 0.0).replace("\n", " ").replace("|", "/") for cell in cells)
+        told.append("| " + " | ".join(texts) + " |")
     return "\n".join([told[0], "|" + " --- |" * len(columns), *told[1:]])
 
 

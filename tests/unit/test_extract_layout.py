@@ -34,7 +34,6 @@ TWO = [*column(LEFT, 60), *column(RIGHT, 320)]
 ODD_ORDERS = {
     "as read": TWO,
     "right first": [*column(RIGHT, 320), *column(LEFT, 60)],
-    "line by line": [piece for pair in zip(column(LEFT, 60), column(RIGHT, 320), strict=True) for piece in pair],
     "from the bottom": TWO[::-1],
     "shuffled": random.Random(3).sample(TWO, len(TWO)),
 }
@@ -105,6 +104,65 @@ def test_a_table_in_one_of_two_columns_stays_there(tmp_path: Path) -> None:
     lines = [line for line in text.splitlines() if line]
     assert lines[:30] == LEFT * 2 + RIGHT
     assert lines[30] == "| 00 | 01 | 02 |"
+
+
+CLAUSES = [
+    ["Obligation and who has to meet it", "Deadline and what it covers"],
+    [
+        "Payment of the annual rent by\nthe tenant, net of all taxes",
+        "The first of January of each\nyear, in advance and in full\nas set out in the annex",
+    ],
+    ["Insurance of the building, at the\nlandlord's own cost and at its\nvalue anew", "Before the term begins"],
+    ["Repair of windows by the tenant", "Fourteen days after being told"],
+]
+
+
+def cell_by_cell(rows: list[list[str]], lefts: tuple[int, ...], top: int = 700) -> list[Placed]:
+    """As word processors draw a table: each row's cells from the left, each cell's lines from the top."""
+    placed: list[Placed] = []
+    for row in rows:
+        cells = [cell.split("\n") for cell in row]
+        for left, lines in zip(lefts, cells, strict=True):
+            placed += column(lines, left, top, 13)
+        top -= 13 * max(map(len, cells)) + 6
+    return placed
+
+
+def markdown(rows: list[list[str]]) -> str:
+    told = ["| " + " | ".join(cell.replace("\n", " ") for cell in row) + " |" for row in rows]
+    return "\n".join([told[0], "|" + " --- |" * len(rows[0]), *told[1:]])
+
+
+def test_a_table_of_whole_lines_that_was_drawn_row_by_row_keeps_its_rows(tmp_path: Path) -> None:
+    rows = [list(pair) for pair in zip(LEFT, RIGHT, strict=True)]
+    assert text_of(documents.placed_pdf(*cell_by_cell(rows, (60, 320))), tmp_path) == markdown(rows)
+
+
+@pytest.mark.parametrize("footer_first", [True, False])
+def test_cells_of_several_lines_stay_together(footer_first: bool, tmp_path: Path) -> None:
+    table = cell_by_cell(CLAUSES, (60, 320))
+    title, before, footer = (60, 750, "Schedule 2", 16), (60, 725, "What is owed:"), (500, 40, "Page 3")
+    first, last = ([footer], []) if footer_first else ([], [footer])
+    text = text_of(documents.placed_pdf(*first, title, before, *table, *last), tmp_path)
+    assert text == f"## Schedule 2\n\nWhat is owed:\n\n{markdown(CLAUSES)}\n\nPage 3"
+
+
+def test_a_table_of_three_columns_of_whole_lines(tmp_path: Path) -> None:
+    rows = [[*row, f"Remark {number} of the surveyor\nwho was there in May"] for number, row in enumerate(CLAUSES)]
+    assert text_of(documents.placed_pdf(*cell_by_cell(rows, (40, 230, 410))), tmp_path) == markdown(rows)
+
+
+def test_a_word_that_is_parted_within_a_cell_is_one(tmp_path: Path) -> None:
+    rows = [*CLAUSES, ["The tenant leaves the flat unfur-\nnished and clean", "On the last day of the whole term"]]
+    text = text_of(documents.placed_pdf(*cell_by_cell(rows, (60, 320))), tmp_path)
+    assert "| The tenant leaves the flat unfurnished and clean | On the last day of the whole term |" in text
+
+
+def test_columns_of_several_articles_below_one_another_are_no_rows_of_lines(tmp_path: Path) -> None:
+    drawn = [piece for top in (700, 500, 300) for piece in [*column(LEFT, 60, top), *column(RIGHT, 320, top)]]
+    text = text_of(documents.placed_pdf(*drawn), tmp_path)
+    for lines in (LEFT, RIGHT):
+        assert " ".join(lines) in " ".join(text.split()), "each column is read from its top to its foot"
 
 
 def test_a_line_with_a_gap_is_no_table(tmp_path: Path) -> None:

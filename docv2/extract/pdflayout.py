@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import chain, pairwise
+from itertools import chain, pairwise, zip_longest
 from statistics import median
 
 import pypdfium2 as pdfium
@@ -82,7 +82,7 @@ class Piece:
     right: float
     top: float
     joined: bool = False
-    """Whether it ends in a hyphen that was taken out: the next one belongs to the same word."""
+    """Whether a hyphen ends its line: the next one belongs to the same word."""
 
     @property
     def size(self) -> float:
@@ -114,7 +114,15 @@ def _pieces(textpage: pdfium.PdfTextPage, shown: Box) -> list[Piece]:
     length = max(0, raw.FPDFText_GetText(textpage, 0, count, units) - 1) if count else 0
     text = "".join(map(chr, units[:length]))  # One for each UTF-16 unit, as PDFium counts.
     pieces = (_shown(textpage, piece, shown) for piece in _cut(text, _boxes(textpage, count == length)))
-    return [piece for piece in pieces if piece is not None]
+    kept = [piece for piece in pieces if piece is not None]
+    return [_with_hyphen(piece, following) for piece, following in zip_longest(kept, kept[1:])]
+
+
+def _with_hyphen(piece: Piece, following: Piece | None) -> Piece:
+    """With the hyphen that PDFium took out at its end, where that is part of the word: before a capital or a digit."""
+    if not piece.joined or following is None or not (following.text[0].isupper() or following.text[0].isdigit()):
+        return piece
+    return replace(piece, text=f"{piece.text}-")
 
 
 def _shown(textpage: pdfium.PdfTextPage, piece: Piece, shown: Box) -> Piece | None:

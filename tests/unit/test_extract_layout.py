@@ -202,6 +202,28 @@ def test_hyphens_at_line_ends_are_taken_out_in_either_column(tmp_path: Path) -> 
     assert text.index("unfinished") < text.index("Right line 1 ")
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("parted", "whole"),
+    [
+        ("has the number AB-\n1234 of May", "AB-1234 of May"),
+        ("signed by Mrs Smith-\nJones in May", "Smith-Jones in May"),
+        ("a house for Émile-\nÉdouard and son", "Émile-Édouard and son"),
+        ("it says unfin-\nished things", "unfinished things"),
+    ],
+)
+def test_a_hyphen_before_a_capital_or_a_digit_is_part_of_the_word(
+    parted: str, whole: str, turned: bool, tmp_path: Path
+) -> None:
+    data = documents.text_pdf([parted])
+    if turned:
+        writer = documents.PdfWriter()
+        lines = [f"({line}) Tj T*".encode("cp1252") for line in parted.split("\n")]
+        writer.page(b"BT /F1 11 Tf 16 TL 0 1 -1 0 100 100 Tm " + b" ".join(lines) + b" ET", documents.HELVETICA)
+        data = writer.finish()
+    assert text_of(data, tmp_path).strip().endswith(whole)
+
+
 def test_text_that_goes_upwards_stays_as_it_was_drawn(tmp_path: Path) -> None:
     writer = documents.PdfWriter()
     lines = [f"Line {number} of a table that lies on its side" for number in range(6)]

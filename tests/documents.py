@@ -407,6 +407,14 @@ def huge_png(side: int = 13_000) -> bytes:
     )
 
 
+def huge_jpeg(side: int = 65_000, kept: int = 2000) -> bytes:
+    """A JPEG that says it has billions of pixels."""
+    small = bytearray(encoded(noisy_picture((200, 200)), "JPEG"))
+    at = small.index(b"\xff\xc0") + 5  # The frame's header: length and depth come before its height and width.
+    small[at : at + 4] = struct.pack(">HH", side, side)
+    return bytes(small[:kept])
+
+
 def huge_gif(side: int = 60_000) -> bytes:
     """A GIF whose canvas has billions of pixels."""
     small = encoded(Image.new("P", (1, 1)), "GIF")

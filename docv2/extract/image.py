@@ -20,6 +20,10 @@ FORMATS = ("PNG", "JPEG", "GIF")
 MAX_DECODED = 40_000_000
 """Pixels that are decoded at all: 160 MB of memory. 20 kB of PNG can hold 169 million."""
 
+MAX_JPEG = 256_000_000
+"""Pixels of a JPEG, which is decoded at a half, a quarter or an eighth of its sides; phones take up to 200 million. Of a
+progressive one the decoder keeps two to six bytes a pixel all the same, within the limit of the child."""
+
 MAX_FRAMES = 8
 """Frames of an animation that become pages, spread evenly over it."""
 
@@ -60,14 +64,24 @@ def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator
 
 def open_picture(file: IO[bytes], formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """A picture, not decoded yet. DocumentError where it is too large or none of the formats."""
+    start = file.read(3)
+    file.seek(0)
+    most = MAX_JPEG if start == b"\xff\xd8\xff" else MAX_DECODED
+    Image.MAX_IMAGE_PIXELS = most
     try:
-        return Image.open(file, formats=formats)
+        picture = Image.open(file, formats=formats)
+        scale = fitting(*picture.size)
+        wanted = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        picture.draft(None, wanted)  # JPEG: decode no more, which is less than 16 megapixels.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DocumentError(f"The picture has more than {MAX_DECODED // 10**6} megapixels.") from error
+        raise DocumentError(f"The picture has more than {most // 10**6} megapixels.") from error
     except MemoryError:
         raise
     except Exception as error:  # Broken files lead Pillow into any exception there is.
         raise DocumentError("The picture is damaged.") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = MAX_DECODED  # For what an animation grows by.
+    return picture
 
 
 def _frames(picture: GifImageFile) -> int:
@@ -91,8 +105,6 @@ def upright(picture: Image.Image, frame: int = 0) -> Image.Image:
     try:
         if frame:
             picture.seek(frame)
-        scale = fitting(*picture.size)
-        picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))  # JPEG: decode no more.
         decoded = ImageOps.exif_transpose(picture)
         decoded = _eight_bit(decoded)
         scale = fitting(*decoded.size)

@@ -104,9 +104,10 @@ def test_every_kind_of_pixel_comes_out_as_a_person_sees_it(
     assert near(picture, (28, 16), right)
 
 
-@pytest.mark.parametrize("size", [(5000, 4000), (20_000, 100), (2, 30_000)])
-def test_large_pictures_are_scaled_down(size: tuple[int, int], tmp_path: Path) -> None:
-    picture = only(read(documents.encoded(Image.new("L", size, 255)), tmp_path))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("size", [(5000, 4000), (20_000, 100), (2, 30_000), (60_000, 1)])
+def test_large_pictures_are_scaled_down(size: tuple[int, int], kind: str, tmp_path: Path) -> None:
+    picture = only(read(documents.encoded(Image.new("L", size, 255), kind), tmp_path, kind))
     assert picture.width * picture.height <= MAX_PIXELS * 1.01
     assert max(picture.size) <= 8000
     if min(size) > 100:
@@ -186,7 +187,16 @@ def test_what_is_another_format_is_not_opened(tmp_path: Path) -> None:
         read(documents.encoded(Image.new("RGB", (9, 9)), "TIFF"), tmp_path)
 
 
-@pytest.mark.parametrize(("data", "kind"), [(documents.huge_png(), "PNG"), (documents.huge_gif(), "GIF")])
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (documents.huge_png(), "PNG"),
+        (documents.encoded(Image.new("1", (7000, 6000))), "PNG"),
+        (documents.huge_gif(), "GIF"),
+        (documents.encoded(Image.new("1", (7000, 6000)), "GIF"), "GIF"),
+        (documents.huge_jpeg(), "JPEG"),
+    ],
+)
 def test_too_many_pixels_are_an_error(data: bytes, kind: str, tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="megapixels"):
         read(data, tmp_path, kind)

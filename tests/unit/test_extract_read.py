@@ -91,6 +91,8 @@ async def test_bombs_that_end_as_a_bounded_picture(
         (documents.many_pages_pdf, MediaType.PDF, "more than 20,000 pages"),
         (documents.huge_png, MediaType.PNG, "40 megapixels"),
         (documents.huge_gif, MediaType.GIF, "40 megapixels"),
+        (documents.huge_jpeg, MediaType.JPEG, "256 megapixels"),
+        (lambda: documents.huge_jpeg(16_000), MediaType.JPEG, "damaged"),
         (lambda: documents.zip_bomb_docx(20), MediaType.DOCX, "more than 100 times its size"),
         (documents.entities_docx, MediaType.DOCX, "damaged|entities"),
         (documents.crowded_docx, MediaType.DOCX, "more than 10,000 files"),
@@ -104,6 +106,18 @@ async def test_bombs_that_end_as_clean_errors(
         await read(sandbox, make(), media_type, tmp_path)
     assert sandbox.children() == []
     assert len(await read(sandbox, b"Others are read as before.", MediaType.TEXT, tmp_path)) == 1
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+async def test_a_photo_of_very_many_pixels_is_read_within_the_limits(
+    sandbox: Sandbox, tmp_path: Path, progressive: bool
+) -> None:
+    photo = Image.new("L", (8064, 6048), "white")
+    photo.paste("black", (0, 0, 8064, 1000))
+    data = documents.encoded(photo, "JPEG", progressive=progressive)
+    [(page, _)] = await read(sandbox, data, MediaType.JPEG, tmp_path)
+    assert page.source is PageSource.PICTURE
+    assert 0.9 * base.MAX_PIXELS < page.picture_width * page.picture_height <= base.MAX_PIXELS * 1.01
 
 
 async def test_a_page_that_takes_too_much_is_lost_alone(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -37,17 +37,14 @@ MAX_COLUMNS = 64
 
 def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator[Found]:
     """Each page from `first_page` on; a picture is the page after the one it stands on. How many shows at the end."""
-    reader = _open(path)
     number = 0
-    for text in paged(reader.blocks()):
-        number += 1
-        if number >= first_page:
-            yield text_page(folder, number, text, "The document is a text."), None
-        for name in _MARK.findall(text):
-            if (picture := reader.pictures.pop(int(name), None)) is not None:
-                number += 1
-                if number >= first_page:
-                    yield _picture_page(folder, number, int(name), picture, detail), None
+    for number, part in enumerate(_parts(_open(path)), 1):
+        if number < first_page:
+            continue
+        if isinstance(part, str):
+            yield text_page(folder, number, part, "The document is a text."), None
+        else:
+            yield _picture_page(folder, number, *part, detail), None
     if not number:
         raise DocumentError("The document is empty.")
 
@@ -72,7 +69,18 @@ def _open(path: Path) -> _Reader:
             raise DocumentError("The Word file is damaged and cannot be opened.") from error
 
 
-_MARK = re.compile(r"\[Picture (\d{1,6})[:\]]")
+_MARK = re.compile(r"\[Picture (\d{1,6})(?:: [^]]{1,200})?\]")
+"""How the text names a picture, with its title if it has one."""
+
+
+def _parts(reader: _Reader) -> Iterator[str | tuple[int, bytes]]:
+    """The text of each page, and after it the pictures that it names, with their numbers; last what no text names."""
+    for text in paged(reader.blocks(), _MARK):
+        yield text
+        for name in map(int, _MARK.findall(text)):
+            if (picture := reader.pictures.pop(name, None)) is not None:
+                yield name, picture
+    yield from sorted(reader.pictures.items())
 
 
 def _picture_page(folder: Path, number: int, name: int, data: bytes, detail: Detail) -> Page:
@@ -80,8 +88,7 @@ def _picture_page(folder: Path, number: int, name: int, data: bytes, detail: Det
         return unread_page(number, TEXT_ALONE)
     try:
         with open_picture(io.BytesIO(data), PICTURE_FORMATS) as picture:
-            reason = f"Picture {name} of the document, from the page before."
-            return picture_page(folder, number, upright(picture), reason)
+            return picture_page(folder, number, upright(picture), f"Picture {name} of the document.")
     except DocumentError:
         return unread_page(number, f"Picture {name} of the document cannot be decoded.")
 
@@ -257,7 +264,7 @@ class _Reader:
                     continue
                 self._names[source] = len(self._names) + 1
                 self.pictures[self._names[source]] = source.blob
-            title = " ".join(titles.pop(0).split())[:200] if titles else ""
+            title = " ".join(titles.pop(0).replace("]", ")").split())[:200] if titles else ""
             marks.append(f"[Picture {self._names[source]}{': ' + title if title else ''}]")
         return " ".join(marks)
 

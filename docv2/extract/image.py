@@ -21,8 +21,8 @@ MAX_DECODED = 40_000_000
 """Pixels that are decoded at all: 160 MB of memory. 20 kB of PNG can hold 169 million."""
 
 MAX_JPEG = 256_000_000
-"""Pixels of a JPEG, which is decoded at a half, a quarter or an eighth of its sides; phones take up to 200 million. Of a
-progressive one the decoder keeps two to six bytes a pixel all the same, within the limit of the child."""
+"""Pixels of a JPEG, which is decoded at a half, a quarter or an eighth of its sides; phones take up to 200 million. Of
+a progressive one the decoder keeps two to six bytes a pixel all the same, within the limit of the child."""
 
 MAX_FRAMES = 8
 """Frames of an animation that become pages, spread evenly over it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -46,19 +47,25 @@ def pages(path: Path, folder: Path, first_page: int, _detail: Detail) -> Iterato
         raise DocumentError("The document is empty.")
 
 
-def paged(blocks: Iterable[str]) -> Iterator[str]:
-    """Text as pages: cut at form feeds, and within long stretches at the end of a paragraph, line or word."""
+_NOTHING = re.compile("(?!)")
+
+
+def paged(blocks: Iterable[str], uncut: re.Pattern[str] = _NOTHING) -> Iterator[str]:
+    """Text as pages: cut at form feeds, and within long stretches at the end of a paragraph, line or word.
+
+    What matches `uncut` is never cut.
+    """
     rest = ""
     for block in blocks:
         *whole, rest = (rest + block).split("\f")
         for stretch in whole:
-            yield from _sheets(stretch, end=True)
-        *sheets, rest = _sheets(rest, end=False)
+            yield from _sheets(stretch, uncut, end=True)
+        *sheets, rest = _sheets(rest, uncut, end=False)
         yield from sheets
-    yield from _sheets(rest, end=True)
+    yield from _sheets(rest, uncut, end=True)
 
 
-def _sheets(text: str, *, end: bool) -> Iterator[str]:
+def _sheets(text: str, uncut: re.Pattern[str], *, end: bool) -> Iterator[str]:
     """A stretch without form feeds in pieces; the last one, where more is to come, as it is."""
     while len(text) > 2 * PAGE_CHARACTERS:
         window = text[: PAGE_CHARACTERS + 1]
@@ -66,6 +73,8 @@ def _sheets(text: str, *, end: bool) -> Iterator[str]:
             (at + len(mark) for mark in ("\n\n", "\n", " ") if (at := window.rfind(mark, PAGE_CHARACTERS // 2)) >= 0),
             PAGE_CHARACTERS,
         )
+        over = (match for match in uncut.finditer(text, 0, 2 * PAGE_CHARACTERS) if match.start() < cut < match.end())
+        cut = next((match.start() or match.end() for match in over), cut)
         if sheet := clean(text[:cut]).strip("\n").rstrip():
             yield sheet
         text = text[cut:]

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import docx
 import pytest
+from docx.oxml.ns import qn
 from docx.oxml.parser import parse_xml
 from PIL import Image
 
 from docv2.documents import Detail, MediaType, PageSource
 from docv2.errors import DocumentError
+from docv2.extract.base import PAGE_CHARACTERS
+from docv2.extract.docx import MAX_COLUMNS
 from tests import documents
 from tests.reading import ReadPage, read_document
 
@@ -312,6 +315,37 @@ def test_pictures_are_pages_after_the_one_they_stand_on(tmp_path: Path) -> None:
     assert found[1].picture is not None
     assert found[1].picture.size == (300, 200)
     assert "Picture 1" in found[1].page.reason
+
+
+@pytest.mark.parametrize("gap", ["word ", "x"])
+@pytest.mark.parametrize("title", ["", "a plan of the ground floor"])
+def test_a_page_never_ends_within_the_name_of_a_picture(gap: str, title: str, tmp_path: Path) -> None:
+    for length in range(PAGE_CHARACTERS - 45, PAGE_CHARACTERS + 2):
+        document = docx.Document()
+        line = document.add_paragraph()
+        line.add_run((gap * length)[: length - 1] + " ")
+        line.add_run().add_picture(io.BytesIO(documents.encoded(Image.new("RGB", (60, 60), "red"))))
+        line.add_run((" " + gap) * PAGE_CHARACTERS)
+        document.element.body.find(".//" + qn("wp:docPr")).set("descr", title)
+        out = io.BytesIO()
+        document.save(out)
+        found = read(out.getvalue(), tmp_path)
+        [at] = [at for at, page in enumerate(found) if page.source is PageSource.PICTURE]
+        assert f"[Picture 1{': ' if title else ''}{title}]" in found[at - 1].text, length
+
+
+def test_a_picture_that_no_text_names_comes_last(tmp_path: Path) -> None:
+    document = docx.Document()
+    table = document.add_table(1, MAX_COLUMNS + 1)
+    picture = io.BytesIO(documents.encoded(Image.new("RGB", (60, 60), "red")))
+    table.cell(0, MAX_COLUMNS).paragraphs[0].add_run().add_picture(picture)
+    document.add_paragraph("The end.")
+    out = io.BytesIO()
+    document.save(out)
+    text, last = read(out.getvalue(), tmp_path)
+    assert text.text.endswith("The end.")
+    assert (last.source, last.page.reason) == (PageSource.PICTURE, "Picture 1 of the document.")
+    assert [page.page for page in read(out.getvalue(), tmp_path, first_page=2)] == [last.page]
 
 
 def test_where_text_alone_is_asked_for_pictures_are_named_as_unread(tmp_path: Path) -> None:

@@ -66,19 +66,24 @@ def choose(page: Measures, detail: Detail = Detail.AUTO) -> tuple[PageSource, st
     """What the model is given of a page, and why. In doubt both: that costs tokens, a missing figure the answer."""
     if detail is Detail.IMAGE:
         return PageSource.PICTURE, "Pictures of the pages were asked for."
-    source, reason = _best(page)
-    if detail is Detail.TEXT:
-        if source is PageSource.PICTURE:
-            return PageSource.NONE, f"{reason} Text alone was asked for."
-        return PageSource.TEXT, "Text alone was asked for."
+    unusable = _unusable(page)
+    source, reason = (PageSource.PICTURE, unusable) if unusable else _best(page)
+    if detail is Detail.TEXT and source is not PageSource.TEXT:
+        return PageSource.NONE if unusable else PageSource.TEXT, f"{reason} Text alone was asked for."
     return source, reason
 
 
-def _best(page: Measures) -> tuple[PageSource, str]:
+def _unusable(page: Measures) -> str:
+    """Why a page has no text that could be given; empty where it has some."""
     if page.characters == 0:
-        return PageSource.PICTURE, "The page has no text."
+        return "The page has no text."
     if page.odd > MAX_ODD or (page.unmapped > MANY_UNMAPPED and page.odd > MAX_ODD_UNMAPPED):
-        return PageSource.PICTURE, "The text of the page cannot be decoded."
+        return "The text of the page cannot be decoded."
+    return ""
+
+
+def _best(page: Measures) -> tuple[PageSource, str]:
+    """What serves the model best of a page with text."""
     if page.unmapped > MOST_UNMAPPED:
         return PageSource.BOTH, "The font does not say for sure what the text of the page is."
     if page.pictures >= LARGE_PICTURE and page.characters < CAPTION:

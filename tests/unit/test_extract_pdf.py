@@ -215,6 +215,13 @@ def test_the_caller_may_ask_for_text_or_pictures_alone(
     assert [page.source for page in found] == sources
 
 
+def test_where_text_alone_is_asked_for_a_title_on_a_picture_is_text(tmp_path: Path) -> None:
+    data = documents.scanned_pdf_with_text(Image.new("RGB", (600, 800), "navy"), "Revenue 2025: 4.2 million")
+    [page] = read_document(data, MediaType.PDF, tmp_path, detail=Detail.TEXT)
+    assert (page.source, page.text) == (PageSource.TEXT, "Revenue 2025: 4.2 million")
+    assert page.page.reason == "Most of the page is a picture. Text alone was asked for."
+
+
 SOME_TEXT = documents.text_lines("Turnover rose in every quarter of the year, as the figure shows.\n" * 6)
 
 
@@ -276,6 +283,23 @@ def test_the_share_of_figures_is_a_share(drawings: list[Drawing], page: tuple[fl
 )
 def test_the_rule(page: Measures, source: PageSource) -> None:
     assert choose(page)[0] is source
+
+
+@pytest.mark.parametrize(
+    ("page", "source"),
+    [
+        (Measures(0), PageSource.NONE),
+        (Measures(0, pictures=0.9), PageSource.NONE),
+        (Measures(2000, odd=0.2), PageSource.NONE),
+        (Measures(2000, odd=0.02, unmapped=0.9), PageSource.NONE),
+        (Measures(1, pictures=1.0), PageSource.TEXT),
+        (Measures(2000, unmapped=0.9), PageSource.TEXT),
+        (Measures(2000, pictures=0.3, marks=True), PageSource.TEXT),
+        (Measures(2000), PageSource.TEXT),
+    ],
+)
+def test_where_text_alone_is_asked_for_whatever_text_there_is_is_given(page: Measures, source: PageSource) -> None:
+    assert choose(page, Detail.TEXT)[0] is source
 
 
 @settings(deadline=None)

@@ -1,4 +1,4 @@
-"""Pictures: turned upright, on white, scaled to what a model can use. Of an animation the frames that differ."""
+"""Pictures: turned upright, on white, scaled to what a model can use. Of an animation the frames that differ most."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageOps, ImageStat
 from PIL.GifImagePlugin import GifImageFile
 
 from docv2.documents import Detail
@@ -25,10 +25,18 @@ MAX_JPEG = 256_000_000
 a progressive one the decoder keeps two to six bytes a pixel all the same, within the limit of the child."""
 
 MAX_FRAMES = 8
-"""Frames of an animation that become pages, spread evenly over it."""
+"""Frames of an animation that become pages."""
 
 MAX_FRAME_WORK = 400_000_000
-"""Pixels decoded of an animation, some seconds of work: every frame builds on the ones before it."""
+"""Pixels of an animation that are looked at, some seconds of work: every frame builds on the ones before it."""
+
+FRAME_WORK = 50_000
+"""Pixels that could be decoded in the time that it takes to compare a frame, however small."""
+
+COMPARED = 128
+"""Pixels of either side to which frames are scaled to be compared: a line of text still shows."""
+
+LEFT_OUT = "{} of the {} frames of the animation were taken, those that differ most; the others were left out."
 
 Image.MAX_IMAGE_PIXELS = MAX_DECODED
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -45,21 +53,49 @@ def pages(path: Path, folder: Path, first_page: int, detail: Detail) -> Iterator
             if first_page == 1:
                 yield picture_page(folder, 1, upright(picture), "The document is a picture."), 1
             return
-        reach = max(1, min(frames, MAX_FRAME_WORK // (picture.width * picture.height)))
-        number, before = 0, None
-        for index in sorted({round(step * (reach - 1) / (MAX_FRAMES - 1)) for step in range(MAX_FRAMES)}):
-            try:
-                frame = upright(picture, index)
-            except DocumentError:
-                if before is None:
-                    raise
-                break  # The animation is damaged from here on; what came before it is whole.
-            if before is not None and ImageChops.difference(frame, before).getbbox() is None:
-                continue
-            number, before = number + 1, frame
+        chosen, is_whole = _choose(picture, frames)
+        total = len(chosen) + (not is_whole)
+        for number, index in enumerate(chosen, 1):
             if number >= first_page:
                 reason = f"Frame {index + 1} of {frames} of the animation."
-                yield picture_page(folder, number, frame, reason), None
+                yield picture_page(folder, number, upright(picture, index), reason), total
+        if not is_whole and total >= first_page:
+            yield unread_page(total, LEFT_OUT.format(len(chosen), frames)), total
+
+
+def _choose(picture: Image.Image, frames: int) -> tuple[list[int], bool]:
+    """The frames of an animation that become pages, and whether they are all that differ.
+
+    Where that are too many, the later of the two that are most alike is left out, again and again; so a frame that is
+    like no other stays, and so does the first.
+    """
+    reach = max(1, min(frames, MAX_FRAME_WORK // (picture.width * picture.height + FRAME_WORK)))
+    is_whole = reach == frames
+    kept: dict[int, Image.Image] = {}
+    apart: dict[tuple[int, int], float] = {}
+    for index in range(reach):
+        try:
+            small = upright(picture, index).resize((COMPARED, COMPARED), Image.Resampling.BOX)
+        except DocumentError:
+            if not kept:
+                raise
+            break  # The animation is damaged from here on; what came before it is whole.
+        distances = {(before, index): _distance(other, small) for before, other in kept.items()}
+        if 0.0 in distances.values():
+            continue
+        kept[index] = small
+        apart |= distances
+        if len(kept) > MAX_FRAMES:
+            _, gone = min(apart, key=apart.__getitem__)
+            del kept[gone]
+            apart = {pair: distance for pair, distance in apart.items() if gone not in pair}
+            is_whole = False
+    return list(kept), is_whole
+
+
+def _distance(one: Image.Image, other: Image.Image) -> float:
+    """How much two pictures differ. Squares count, so a few black letters outweigh a ground that is a little darker."""
+    return sum(ImageStat.Stat(ImageChops.difference(one, other)).sum2)
 
 
 def open_picture(file: IO[bytes], formats: tuple[str, ...] = FORMATS) -> Image.Image:
@@ -103,8 +139,7 @@ def _frames(picture: GifImageFile) -> int:
 def upright(picture: Image.Image, frame: int = 0) -> Image.Image:
     """The picture as a person would see it, RGB, within the pixel budget. DocumentError where it is damaged."""
     try:
-        if frame:
-            picture.seek(frame)
+        picture.seek(frame)
         decoded = ImageOps.exif_transpose(picture)
         decoded = _eight_bit(decoded)
         scale = fitting(*decoded.size)

@@ -6,10 +6,11 @@ import random
 import struct
 import zlib
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageStat
+from PIL import Image, ImageChops, ImageStat
 
 from docv2.documents import Detail, MediaType, PageSource
 from docv2.errors import DocumentError
@@ -144,14 +145,38 @@ def test_of_an_animated_png_the_first_picture_is_read(tmp_path: Path) -> None:
     assert near(only(read(data, tmp_path)), (20, 15), (254, 0, 0))
 
 
-def test_a_long_animation_gives_some_of_its_frames(tmp_path: Path) -> None:
+LEFT_OUT = "8 of the {} frames of the animation were taken, those that differ most; the others were left out."
+
+
+def test_of_a_long_animation_the_frames_that_differ_most_are_taken_and_the_others_named(tmp_path: Path) -> None:
     data = documents.animated_gif(frames(200))
-    found = read(data, tmp_path, "GIF")
+    *found, last = read(data, tmp_path, "GIF")
     assert len(found) == 8
     assert "Frame 1 of 200" in found[0].page.reason
-    assert "Frame 200 of 200" in found[-1].page.reason
+    assert (last.source, last.page.reason) == (PageSource.NONE, LEFT_OUT.format(200))
+    shades = sorted(ImageStat.Stat(page.picture).mean[0] for page in found if page.picture)
+    assert shades[0] < 20
+    assert shades[-1] > 235
+    assert min(after - before for before, after in pairwise(shades)) > 15, "spread over all shades that there are"
     again = read(data, tmp_path, "GIF", first_page=7)
-    assert [page.page for page in again] == [page.page for page in found[6:]]
+    assert [page.page for page in again] == [page.page for page in [*found[6:], last]]
+
+
+@pytest.mark.parametrize("at", [1, 50, 98])
+def test_the_only_frame_with_text_is_among_those_taken(at: int, tmp_path: Path) -> None:
+    shown = [Image.new("L", (300, 200), 216 + number % 40) for number in range(99)]
+    text = documents.page_picture("4711", (300, 200), mode="L", scale=14)
+    shown[at] = text
+    found = read(documents.animated_gif(shown), tmp_path, "GIF")
+    [page] = [page for page in found if f"Frame {at + 1} of 99" in page.page.reason]
+    assert page.picture is not None
+    assert ImageStat.Stat(ImageChops.difference(page.picture.convert("L"), text)).extrema[0][1] < 60
+    assert found[-1].page.reason == LEFT_OUT.format(99)
+
+
+def test_an_animation_that_repeats_itself_leaves_nothing_out(tmp_path: Path) -> None:
+    found = read(documents.animated_gif(frames(8) * 6), tmp_path, "GIF")
+    assert [page.page.reason for page in found] == [f"Frame {n} of 48 of the animation." for n in range(1, 9)]
 
 
 def test_an_animation_that_is_cut_short_gives_what_is_there(tmp_path: Path) -> None:

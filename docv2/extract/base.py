@@ -37,8 +37,8 @@ READERS: dict[MediaType, str] = {
 MAX_PAGES = 20_000
 """A text of 50 MB has 17,476; what claims more is refused."""
 
-MAX_LOST = 3
-"""Pages in a row that may each take more than allowed before the document is given up."""
+MAX_LOST = 10
+"""Pages that may each take more than allowed, some of them minutes, before no further one is tried."""
 
 PAGE_CHARACTERS = 3000
 """Where a document has no pages of its own, a page is about what a sheet of paper holds."""
@@ -50,6 +50,9 @@ MAX_SIDE = 8_000
 """Pixels of a picture's longer side; JPEG itself ends at 65,535."""
 
 JPEG_QUALITY = 85
+
+NOT_TRIED = f"It was not tried, since {MAX_LOST} pages before it took more than allowed to read."
+"""Why the pages after those are unread."""
 
 Found = tuple[Page | None, int | None]
 """A page, and the number of all pages. None: no page yet, or nobody knows."""
@@ -149,8 +152,9 @@ async def read(
     """Read a document from `first_page` on in a child: each page as it is done, with the number of pages if known.
 
     Close the generator (contextlib.aclosing) to stop. A page on which the child exceeds its limits is lost alone: it
-    becomes an unread page and a new child goes on after it. Raises DocumentError where the document or all of its
-    pages cannot be read or are blank, ParserDied where a child died.
+    becomes an unread page and a new child goes on after it. After MAX_LOST of them the rest is unread too, or the
+    document given up where nothing was read. Raises DocumentError where the document or all of its pages cannot be
+    read or are blank, ParserDied where a child died.
     """
     number, total, lost = first_page, None, 0
     found: list[Page] = []
@@ -162,15 +166,20 @@ async def read(
                     page, total = _checked(record, number)
                     if page is not None:
                         found.append(page)
-                        number, lost = number + 1, 0
+                        number += 1
                         yield page, total
         except OverLimit as error:
             lost += 1
-            if total is None or number > total or lost > MAX_LOST:
+            nothing = first_page == 1 and not any(page.has_content for page in found)
+            if total is None or number > total or (nothing and lost >= MAX_LOST):
                 raise
-            found.append(unread_page(number, error.message))
-            number += 1
-            yield found[-1], total
+            unread = [unread_page(number, error.message)]
+            if lost >= MAX_LOST:
+                unread += [unread_page(after, NOT_TRIED) for after in range(number + 1, total + 1)]
+            for page in unread:
+                found.append(page)
+                yield page, total
+            number += len(unread)
         else:
             if total is not None and number <= total:
                 raise ParserDied("The reading child ended before the last page.")

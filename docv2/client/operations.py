@@ -97,10 +97,10 @@ def form(prompt: str, model: str | None, temperature: float | None, max_tokens: 
 
 
 def submit(upload: Upload, *, idempotency_key: str | None, patience: float) -> Operation[Task]:
-    """Send a document. Where the server says `not now` or the connection breaks, tried again for `patience` seconds,
-    counted from the first failure: an upload may take as long as it needs.
+    """Send a document. Tried again for `patience` seconds where the server says `not now` or the connection breaks.
 
-    That is safe through the idempotency key: if the first try was accepted after all, the second one gets its task.
+    They count from the first failure: an upload may take as long as it needs. Trying again is safe through the
+    idempotency key: if the first try was accepted after all, the second one gets its task.
     """
     key = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
     deadline: float | None = None

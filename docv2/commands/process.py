@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from docv2.client import (
+    APIError,
     AsyncClient,
     AuthError,
     ClientError,
@@ -73,6 +74,11 @@ class Job:
         """Take note of what the server told."""
         self.task = task
 
+    @property
+    def unsent(self) -> bool:
+        """Whether the server has no task for it, for a reason that is not the file's."""
+        return self.task is None and self.error is not None and not isinstance(self.error, OF_ONE_FILE)
+
 
 @dataclass(frozen=True)
 class Question:
@@ -90,6 +96,8 @@ class Run:
         self._jobs = jobs
         self._question = question
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self.stopped: ClientError | None = None
+        """Why no more files are sent; what the server has taken is waited for all the same."""
         self._turn = asyncio.Lock()
         """One upload at a time: the server's queue has the order given, and the first answer comes first."""
 
@@ -109,12 +117,18 @@ class Run:
         async with self._slots:
             try:
                 async with self._turn:
+                    if self.stopped is not None:
+                        job.error = self.stopped
+                        return
                     task = await self._submit(job)
                 job.result = await self._client.wait(task.task_id, on_change=job.on_change)
             except OF_ONE_FILE as error:
                 job.error = error
+            except ClientError as error:
+                job.error = error
+                self.stopped = self.stopped or error
             finally:
-                if job.task is not None and not job.task.ended and job.error is None:
+                if job.task is not None and not job.task.ended:
                     await self._cancel(job, job.task.task_id)
 
     async def _submit(self, job: Job) -> Task:
@@ -136,7 +150,7 @@ class Run:
         try:
             job.task = await self._client.cancel(task_id)
             job.cancelled = True
-        except Conflict:
+        except (Conflict, NotFound):
             pass  # it ended by itself meanwhile
         except ClientError as error:
             job.left_behind = error.detail
@@ -166,7 +180,8 @@ def process(
     """Ask the question PROMPT of each of FILES and print the answers.
 
     Answers go to standard output in the order of the files; progress, warnings and errors to standard error. Ctrl-C
-    cancels on the server whatever this command sent there.
+    cancels on the server whatever this command sent there. Where the server takes no more documents, the rest is named
+    as not sent, and what it has taken is answered all the same.
 
     \b
     Exit status:
@@ -205,8 +220,9 @@ async def _run(client: AsyncClient, jobs: Sequence[Job], question: Question, *, 
     notices = _Notices(screen)
     logging.getLogger("docv2.client").addHandler(notices)
     drawing = asyncio.create_task(_draw(screen, jobs))
+    run = Run(client, jobs, question)
     try:
-        async with client, contextlib.aclosing(Run(client, jobs, question).answered()) as answered:
+        async with client, contextlib.aclosing(run.answered()) as answered:
             # A wrong address is told at once, and not after the patience that a submission has with a busy server.
             await client.health()
             async for job in answered:
@@ -216,6 +232,8 @@ async def _run(client: AsyncClient, jobs: Sequence[Job], question: Question, *, 
         drawing.cancel()
         screen.clear()
         logging.getLogger("docv2.client").removeHandler(notices)
+    if run.stopped is not None:
+        raise run.stopped
 
 
 class _Notices(logging.Handler):
@@ -257,7 +275,10 @@ def _print(job: Job, *, named: bool, as_json: bool) -> None:
     terminal = sys.stdout.isatty()
     if as_json:
         _answer(json.dumps(_document(job), ensure_ascii=terminal))
-    if job.error is not None:
+    if job.unsent:
+        if named:  # why is the same for all of them, and said at the end
+            click.echo(f"{one_line(name)}: not sent", err=True)
+    elif job.error is not None:
         _complain(job.error, name)
     if job.result is None:
         return
@@ -276,7 +297,8 @@ def _answer(text: str) -> None:
 def _document(job: Job) -> dict[str, Any]:
     told = dict(job.task.raw) if job.task else {}
     if isinstance(job.error, ClientError) and not isinstance(job.error, TaskFailed):
-        told |= {"status": "failed", "error": job.error.detail, "error_type": job.error.error_type}
+        status = "unsent" if job.unsent else "failed"
+        told |= {"status": status, "error": job.error.detail, "error_type": job.error.error_type}
     elif job.error:
         told |= {"status": "failed", "error": _words(job.error), "error_type": None}
     return {"file": str(job.path), **told}
@@ -288,6 +310,8 @@ def _words(error: Exception) -> str:
 
 def _complain(error: Exception, name: str = "docv2") -> None:
     hint = "; set DOCV2_API_KEY or give --api-key" if getattr(error, "status", None) == 401 else ""
+    if isinstance(error, APIError) and error.retry_after is not None:
+        hint += f"; try again in {duration(error.retry_after)}"
     known = getattr(error, "request_id", None)
     click.echo(
         f"{one_line(name)}: {one_line(_words(error))}{hint}" + (f" (request {one_line(known)})" if known else ""),

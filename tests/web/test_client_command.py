@@ -19,7 +19,18 @@ import pytest
 from aiohttp import web
 
 from docv2.commands.terminal import duration, fit, harmless, one_line
-from tests.scripted_api import KEY, ScriptedAPI, State, completed, failed, page, processing, queued, refuse
+from tests.scripted_api import (
+    KEY,
+    Behaviour,
+    ScriptedAPI,
+    State,
+    completed,
+    failed,
+    page,
+    processing,
+    queued,
+    refuse,
+)
 
 QUESTION = "What is the monthly rent?"
 PROGRAM = [sys.executable, "-c", "from docv2.commands.process import process; process()"]
@@ -235,7 +246,65 @@ async def test_what_is_wrong_with_every_file_is_said_once(
     api.script("POST /process", refuse(code, detail, error_type))
     status, out, err = await run(api, *documents, QUESTION)
     assert (status, out, err.count(detail)) == (2, "", 1)
+    assert len(api.routes("POST /process")) == 1
     assert ("DOCV2_API_KEY" in err) == (code == 401)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "reason"),
+    [
+        (
+            refuse(429, "At most 1 documents are taken in an hour", "rate_limit_error", Retry_After="3400"),
+            3,
+            "At most 1 documents are taken in an hour; try again in 57 min (request req_scripted)",
+        ),
+        (refuse(507, "No room"), 3, "No room (request req_scripted)"),
+        (page(), 3, "the server's answer to this request is not docv2's (HTTP 200)"),
+        (refuse(401, "The key has expired", "auth_error"), 2, "The key has expired; set DOCV2_API_KEY"),
+    ],
+    ids=["hourly limit", "full disk", "something else", "expired key"],
+)
+async def test_what_was_taken_is_answered_and_what_was_not_is_named(
+    api: ScriptedAPI, documents: list[str], refusal: Behaviour, code: int, reason: str
+) -> None:
+    """When the server takes the first file and then no more."""
+    for option in ([], ["--json"]):
+        api.hold.clear()
+        api.script("POST /process", None, refusal)
+        api.calls.clear()
+        running = asyncio.create_task(run(api, *documents, QUESTION, *option))
+        await api.until(lambda: len(api.routes("POST /process")) == 2)
+        api.hold.set()
+        status, out, err = await running
+        first, second, third = documents
+        assert status == code
+        assert err.startswith(f"{second}: not sent\n{third}: not sent\ndocv2: {reason}")
+        assert err.count("\n") == 3
+        assert len(api.routes("POST /process")) == 2, "the third would be refused as well"
+        if not option:
+            assert out == f"==> {first} <==\nThe answer.\n\n"
+        else:
+            told = [json.loads(line) for line in out.splitlines()]
+            assert [(each["file"], each["status"]) for each in told] == [
+                (first, "completed"),
+                (second, "unsent"),
+                (third, "unsent"),
+            ]
+            assert told[1]["error"] == told[2]["error"]
+            assert reason.startswith(told[1]["error"])
+    assert api.cancelled == []
+
+
+async def test_a_status_that_cannot_be_had_leaves_no_task_behind(api: ScriptedAPI, documents: list[str]) -> None:
+    api.script("GET /status", refuse(500, "Broken"))
+    api.hold.clear()
+    running = asyncio.create_task(run(api, *documents, QUESTION))
+    await api.until(lambda: api.cancelled)
+    api.hold.set()
+    status, _, err = await running
+    assert status == 3
+    assert f"{documents[0]}: Broken (request req_scripted)\n" in err
+    assert api.cancelled == ["task-1"]
 
 
 async def test_a_server_that_is_not_there(api: ScriptedAPI, documents: list[str]) -> None:

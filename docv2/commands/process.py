@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from docv2.client import (
     Task,
     TaskFailed,
 )
-from docv2.commands.terminal import Screen, duration, harmless, one_line
+from docv2.commands.terminal import Screen, abandon, duration, harmless, one_line
 
 AT_ONCE = 32
 """Files on the server at a time: a few more than the largest server works on, so that none of its slots is idle."""
@@ -64,7 +65,7 @@ class Job:
     begun: bool = False
     cancelled: bool = False
     left_behind: str = ""
-    """Why its task could not be cancelled."""
+    """Why it may have a task on the server that runs on."""
 
     def on_upload(self, sent: int, size: int | None) -> None:
         """Take note of how much was sent."""
@@ -106,7 +107,7 @@ class Run:
         asking = [asyncio.create_task(self._ask(job)) for job in self._jobs]
         try:
             for job, asked in zip(self._jobs, asking, strict=True):
-                await asked
+                await asyncio.shield(asked)  # an interruption goes to all at once, and not to this one first
                 yield job
         finally:
             for asked in asking:
@@ -129,6 +130,7 @@ class Run:
                 self.stopped = self.stopped or error
             finally:
                 if job.task is not None and not job.task.ended:
+                    job.left_behind = "the server has not answered"
                     await self._cancel(job, job.task.task_id)
 
     async def _submit(self, job: Job) -> Task:
@@ -141,17 +143,22 @@ class Run:
         except asyncio.CancelledError:
             if job.size is None or job.sent < job.size:
                 submission.cancel()
+            else:
+                job.left_behind = "the server has not said whether it took it"
             with contextlib.suppress(ClientError, TimeoutError, asyncio.CancelledError):
-                job.task = await asyncio.wait_for(submission, LAST_WORD)
+                try:
+                    job.task = await asyncio.wait_for(submission, LAST_WORD)
+                except APIError:
+                    job.left_behind = ""  # it did not
             raise
         return job.task
 
     async def _cancel(self, job: Job, task_id: str) -> None:
         try:
             job.task = await self._client.cancel(task_id)
-            job.cancelled = True
+            job.cancelled, job.left_behind = True, ""
         except (Conflict, NotFound):
-            pass  # it ended by itself meanwhile
+            job.left_behind = ""  # it ended by itself meanwhile
         except ClientError as error:
             job.left_behind = error.detail
 
@@ -179,9 +186,9 @@ def process(
 ) -> None:
     """Ask the question PROMPT of each of FILES and print the answers.
 
-    Answers go to standard output in the order of the files; progress, warnings and errors to standard error. Ctrl-C
-    cancels on the server whatever this command sent there. Where the server takes no more documents, the rest is named
-    as not sent, and what it has taken is answered all the same.
+    Answers go to standard output in the order of the files; progress, warnings and errors to standard error. Ctrl-C,
+    SIGTERM and SIGHUP cancel on the server whatever this command sent there. Where the server takes no more
+    documents, the rest is named as not sent, and what it has taken is answered all the same.
 
     \b
     Exit status:
@@ -203,19 +210,26 @@ def process(
         raise click.UsageError(harmless(str(error))) from None
     try:
         asyncio.run(_run(client, jobs, Question(prompt, options), as_json=as_json))
-    except KeyboardInterrupt:
-        _tell_interrupted(jobs)
-        sys.exit(INTERRUPTED)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        _tell(f"interrupted; cancelled on the server: {sum(job.cancelled for job in jobs)}")
+        status = INTERRUPTED
     except MENDED_BY_CALLER as error:
         _complain(error)
-        sys.exit(USAGE)
+        status = USAGE
     except ClientError as error:
         _complain(error)
-        sys.exit(NO_SERVICE)
-    sys.exit(FAILED if any(job.error for job in jobs) else 0)
+        status = NO_SERVICE
+    else:
+        status = FAILED if any(job.error for job in jobs) else 0
+    for job in jobs:
+        if job.left_behind:
+            named = f"task {job.task.task_id}" if job.task else str(job.path)
+            _tell(f"not cancelled: {one_line(named)}: {one_line(job.left_behind)}")
+    sys.exit(status)
 
 
 async def _run(client: AsyncClient, jobs: Sequence[Job], question: Question, *, as_json: bool) -> None:
+    _heed_signals()
     screen = Screen(sys.stderr)
     notices = _Notices(screen)
     logging.getLogger("docv2.client").addHandler(notices)
@@ -236,6 +250,26 @@ async def _run(client: AsyncClient, jobs: Sequence[Job], question: Question, *, 
         raise run.stopped
 
 
+def _heed_signals() -> None:
+    """Let Ctrl-C and what a supervisor or a closed terminal sends end the run, which then cancels its tasks.
+
+    A second Ctrl-C does not wait for the server. The others may well come twice by themselves.
+    """
+    run, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert run is not None
+
+    def stop(number: int, _: object) -> None:
+        if not run.cancelling():
+            run.cancel()
+            loop.call_soon_threadsafe(lambda: None)  # the loop may be asleep
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
+
+
 class _Notices(logging.Handler):
     """Shows what the client has to say while it tries again."""
 
@@ -245,7 +279,7 @@ class _Notices(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._screen.clear()
-        click.echo(one_line(record.getMessage()), err=True)
+        _tell(one_line(record.getMessage()))
 
 
 async def _draw(screen: Screen, jobs: Sequence[Job]) -> None:
@@ -277,13 +311,13 @@ def _print(job: Job, *, named: bool, as_json: bool) -> None:
         _answer(json.dumps(_document(job), ensure_ascii=terminal))
     if job.unsent:
         if named:  # why is the same for all of them, and said at the end
-            click.echo(f"{one_line(name)}: not sent", err=True)
+            _tell(f"{one_line(name)}: not sent")
     elif job.error is not None:
         _complain(job.error, name)
     if job.result is None:
         return
     for warning in job.result.warnings:
-        click.echo(f"{one_line(name)}: warning: {one_line(warning)}", err=True)
+        _tell(f"{one_line(name)}: warning: {one_line(warning)}")
     if not as_json:
         content = harmless(job.result.content) if terminal else job.result.content
         _answer(f"==> {one_line(name)} <==\n{content}\n" if named else content)
@@ -313,15 +347,11 @@ def _complain(error: Exception, name: str = "docv2") -> None:
     if isinstance(error, APIError) and error.retry_after is not None:
         hint += f"; try again in {duration(error.retry_after)}"
     known = getattr(error, "request_id", None)
-    click.echo(
-        f"{one_line(name)}: {one_line(_words(error))}{hint}" + (f" (request {one_line(known)})" if known else ""),
-        err=True,
-    )
+    _tell(f"{one_line(name)}: {one_line(_words(error))}{hint}" + (f" (request {one_line(known)})" if known else ""))
 
 
-def _tell_interrupted(jobs: Sequence[Job]) -> None:
-    cancelled = sum(1 for job in jobs if job.cancelled)
-    click.echo(f"interrupted; cancelled on the server: {cancelled}", err=True)
-    for job in jobs:
-        if job.task and job.left_behind:
-            click.echo(f"not cancelled: task {one_line(job.task.task_id)}: {one_line(job.left_behind)}", err=True)
+def _tell(text: str) -> None:
+    try:
+        click.echo(text, err=True)
+    except OSError:  # a terminal that was closed: nobody is left to be told
+        abandon(sys.stderr)

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,10 +57,15 @@ def environment(api: ScriptedAPI) -> dict[str, str]:
 
 
 async def start(
-    api: ScriptedAPI, *arguments: str, stdout: int = PIPE, stderr: int = PIPE, term: str = ""
+    api: ScriptedAPI,
+    *arguments: str,
+    stdout: int = PIPE,
+    stderr: int = PIPE,
+    term: str = "",
+    before: Sequence[str] = (),
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *PROGRAM, *arguments, env=environment(api) | {"TERM": term}, stdout=stdout, stderr=stderr
+        *before, *PROGRAM, *arguments, env=environment(api) | {"TERM": term}, stdout=stdout, stderr=stderr
     )
 
 
@@ -81,9 +86,19 @@ class Terminal:
     slave: int
     received: bytearray = field(default_factory=bytearray)
 
+    def __post_init__(self) -> None:
+        self.open = [self.master, self.slave]
+
     def read(self) -> None:
         with contextlib.suppress(OSError):
             self.received += os.read(self.master, 65536)
+
+    def close(self) -> None:
+        """As when its window is closed; a second time does nothing."""
+        asyncio.get_running_loop().remove_reader(self.master)
+        for descriptor in self.open:
+            os.close(descriptor)
+        self.open = []
 
     async def until(self, text: str) -> None:
         async with asyncio.timeout(60):
@@ -102,9 +117,7 @@ async def terminal() -> AsyncIterator[Terminal]:
     loop = asyncio.get_running_loop()
     loop.add_reader(terminal.master, terminal.read)
     yield terminal
-    loop.remove_reader(terminal.master)
-    os.close(terminal.master)
-    os.close(terminal.slave)
+    terminal.close()
 
 
 # -- what is printed --------------------------------------------------------------------------------------------------
@@ -334,17 +347,97 @@ async def test_a_server_that_restarts_meanwhile(api: ScriptedAPI, documents: lis
 
 
 # -- interruption -----------------------------------------------------------------------------------------------------
-async def test_ctrl_c_cancels_every_task_of_the_run(api: ScriptedAPI, documents: list[str]) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_ctrl_c_cancels_every_task_of_the_run(
+    api: ScriptedAPI, documents: list[str], sent: signal.Signals
+) -> None:
+    """As do a supervisor's way to say it, and a closed terminal's."""
     api.states = [processing(10)]
     api.hold.clear()
     process = await start(api, *documents, QUESTION)
     await api.until(lambda: len(api.routes("GET /status")) == 3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     async with asyncio.timeout(30):
         out, err = await process.communicate()
     assert (process.returncode, out) == (130, b"")
     assert err.decode() == "interrupted; cancelled on the server: 3\n"
     assert sorted(api.cancelled) == ["task-1", "task-2", "task-3"]
+
+
+async def test_a_terminal_that_is_closed_cancels_every_task_of_the_run(
+    api: ScriptedAPI, documents: list[str], terminal: Terminal
+) -> None:
+    """Although nothing can be written to it any more."""
+    api.states = [processing(10)]
+    api.hold.clear()
+    process = await start(api, documents[0], QUESTION, stderr=terminal.slave, term="xterm")
+    await terminal.until("a.txt")
+    await api.until(lambda: len(api.routes("GET /status")) == 1)
+    terminal.close()
+    process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(30):
+        await process.communicate()
+    assert process.returncode == 130
+    assert api.cancelled == ["task-1"]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+async def test_only_a_person_is_impatient(api: ScriptedAPI, documents: list[str], sent: signal.Signals) -> None:
+    """The shell passes on a hang-up that the kernel sent too, and some supervisors send both signals."""
+    api.states = [processing(10)]
+    api.hold.clear()
+
+    async def again(request: web.Request) -> web.StreamResponse:
+        process.send_signal(sent)
+        return await api._cancel(request)
+
+    api.script("DELETE /tasks", again)
+    process = await start(api, documents[0], QUESTION)
+    await api.until(lambda: api.routes("GET /status"))
+    process.send_signal(signal.SIGHUP)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"interrupted; cancelled on the server: 1\n")
+
+
+async def test_a_signal_that_is_to_be_ignored_is(api: ScriptedAPI, documents: list[str]) -> None:
+    """As under nohup."""
+    api.hold.clear()
+    process = await start(api, documents[0], QUESTION, before=["nohup"])
+    await api.until(lambda: api.routes("GET /status"))
+    process.send_signal(signal.SIGHUP)
+    api.hold.set()
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"The answer.\n")
+
+
+async def test_a_second_ctrl_c_waits_for_no_server_and_names_what_stays(api: ScriptedAPI, documents: list[str]) -> None:
+    api.states = [processing(10)]
+    api.hold.clear()
+    never, sending = asyncio.Event(), asyncio.Event()
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        sending.set()
+        await never.wait()
+        raise AssertionError
+
+    api.script("POST /process", None, None, hang)
+    api.script("DELETE /tasks", hang, hang)
+    process = await start(api, *documents, QUESTION)
+    await api.until(lambda: len(api.routes("GET /status")) == 2)
+    await sending.wait()
+    process.send_signal(signal.SIGINT)
+    await api.until(lambda: len(api.routes("DELETE /tasks")) == 2)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(30):
+        _, err = await process.communicate()
+    assert process.returncode == 130
+    assert err.decode().splitlines() == [
+        "interrupted; cancelled on the server: 0",
+        "not cancelled: task task-1: the server has not answered",
+        "not cancelled: task task-2: the server has not answered",
+        f"not cancelled: {documents[2]}: the server has not said whether it took it",
+    ]
 
 
 async def test_ctrl_c_before_the_server_has_answered_the_upload(api: ScriptedAPI, documents: list[str]) -> None:

@@ -198,6 +198,10 @@ def process(
       3    the server cannot be reached or does not take documents now
       130  interrupted
     """  # noqa: D301
+    if sys.stderr is None:  # closed, as by `2>&-`
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stdout is None:
+        raise click.UsageError("standard output is closed: the answers would go nowhere")
     if os.path.isfile(prompt):  # noqa: PTH113  (Path.is_file raises on long questions)
         raise click.UsageError(f"the question is missing: {harmless(prompt)} is a file")
     options = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
@@ -219,6 +223,11 @@ def process(
     except ClientError as error:
         _complain(error)
         status = NO_SERVICE
+    except OSError as error:  # of standard output: what is wrong with a file is kept with it
+        abandon(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            _complain(error, "standard output")
+        status = FAILED
     else:
         status = FAILED if any(job.error for job in jobs) else 0
     for job in jobs:

@@ -498,6 +498,33 @@ async def test_a_reader_that_leaves_ends_the_run(api: ScriptedAPI, documents: li
     assert sorted(api.cancelled) == ["task-2", "task-3"]
 
 
+async def redirected(api: ScriptedAPI, document: str, redirection: str) -> tuple[int | None, str, str]:
+    """As a shell starts it."""
+    shell = ["sh", "-c", f'"$@" {redirection}', "sh"]
+    process = await start(api, document, QUESTION, before=shell)
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_where_no_answer_can_go_nothing_is_asked(api: ScriptedAPI, documents: list[str]) -> None:
+    status, _, err = await redirected(api, documents[0], ">&-")
+    assert (status, err.splitlines()[-1]) == (2, "Error: standard output is closed: the answers would go nowhere")
+    assert api.calls == []
+    assert (await redirected(api, documents[0], ">&- 2>&-"))[0] == 2
+
+
+async def test_without_standard_error_there_are_answers_all_the_same(api: ScriptedAPI, documents: list[str]) -> None:
+    api.states = [completed("1200 EUR", ("page 3 is blank",))]
+    for nowhere in ("2>&-", "2>/dev/full"):
+        assert await redirected(api, documents[0], nowhere) == (0, "1200 EUR\n", "")
+
+
+async def test_a_full_disk_is_told(api: ScriptedAPI, documents: list[str]) -> None:
+    status, _, err = await redirected(api, documents[0], ">/dev/full")
+    assert (status, err) == (1, "standard output: No space left on device\n")
+
+
 # -- text -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "shown"),

@@ -229,7 +229,9 @@ export class Client {
 
 /** A file of the disk as a Blob that is read piece by piece while it is sent. */
 async function openFile(path) {
-  const fs = await import("node:fs");
+  const fs = await import("node:fs").catch((cause) => {
+    throw new TypeError("a browser opens no path: hand over a File or Blob", { cause });
+  });
   if (fs.openAsBlob) return fs.openAsBlob(path);
   // Node 18 takes anything that looks like a Blob.
   const { size } = await fs.promises.stat(path);

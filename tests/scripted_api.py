@@ -53,7 +53,7 @@ class ScriptedAPI:
         """Polls of a state that is not the last are answered at once; the last one after this is set."""
         self.hold.set()
         self._keys: dict[str, str] = {}
-        self._script: dict[str, deque[Behaviour]] = defaultdict(deque)
+        self._script: dict[str, deque[Behaviour | None]] = defaultdict(deque)
         self._runner: web.AppRunner | None = None
         self._port = 0
 
@@ -89,8 +89,8 @@ class ScriptedAPI:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    def script(self, route: str, *behaviours: Behaviour) -> None:
-        """What the next calls of a route (`POST /process`) do instead of the usual."""
+    def script(self, route: str, *behaviours: Behaviour | None) -> None:
+        """What the next calls of a route (`POST /process`) do instead of the usual; None is the usual."""
         self._script[route].extend(behaviours)
 
     def routes(self, route: str) -> list[Call]:
@@ -109,8 +109,8 @@ class ScriptedAPI:
         call = Call(route, request.headers, request.query, task_id=request.match_info.get("task_id", ""))
         self.calls.append(call)
         self.changed.set()
-        if self._script[route]:
-            return call, await self._script[route].popleft()(request)
+        if self._script[route] and (behave := self._script[route].popleft()) is not None:
+            return call, await behave(request)
         if request.headers.get("Authorization") != f"Bearer {KEY}" and route not in ("GET /health", "GET /models"):
             return call, problem(401, "No valid key", "auth_error")
         return call, None

@@ -72,7 +72,7 @@ export interface ClientOptions {
   url?: string;
   /** In Node, DOCV2_API_KEY where not given. Not needed for `models` and `health`. */
   apiKey?: string;
-  /** Seconds that a submission is tried again while the server cannot be reached or says `not now`; 60. */
+  /** Seconds after its first failure that a submission is tried again while there is no answer, or `not now`; 60. */
   patience?: number;
   /** For a proxy or a certificate authority of one's own. */
   fetch?: typeof globalThis.fetch;

@@ -70,8 +70,8 @@ export class Client {
    * @param {object} [options]
    * @param {string} [options.url] where the server is; in a browser that page's own origin is a good choice
    * @param {string} [options.apiKey] not needed for `models` and `health`
-   * @param {number} [options.patience] seconds that a submission is tried again while the server cannot be reached or
-   *   says `not now`
+   * @param {number} [options.patience] seconds after its first failure that a submission is tried again while the
+   *   server cannot be reached or says `not now`
    * @param {typeof globalThis.fetch} [options.fetch] for a proxy or a certificate authority of one's own
    */
   constructor({ url, apiKey, patience = 60, fetch = globalThis.fetch } = {}) {
@@ -101,13 +101,15 @@ export class Client {
     for (const [field, value] of Object.entries(fields)) if (value != null) form.append(field, String(value));
     form.append("file", blob, name);
     const headers = { "Idempotency-Key": idempotencyKey ?? randomKey() };
-    const deadline = now() + this.#patience;
+    let deadline; // counted from the first failure: an upload may take as long as it needs
     for (let tries = 0; ; tries++) {
       try {
         return await this.#send("POST", "/api/v2/process", { headers, body: form, timeout: null, signal });
       } catch (error) {
         const pause = backoff(tries, error);
-        if (!worthRetrying(error) || now() + pause > deadline) throw error;
+        const failed = now();
+        deadline ??= failed + this.#patience;
+        if (!worthRetrying(error) || failed + pause > deadline) throw error;
         await sleep(pause, signal);
       }
     }
@@ -227,7 +229,9 @@ export class Client {
 
 /** A file of the disk as a Blob that is read piece by piece while it is sent. */
 async function openFile(path) {
-  const fs = await import("node:fs");
+  const fs = await import("node:fs").catch((cause) => {
+    throw new TypeError("a browser opens no path: hand over a File or Blob", { cause });
+  });
   if (fs.openAsBlob) return fs.openAsBlob(path);
   // Node 18 takes anything that looks like a Blob.
   const { size } = await fs.promises.stat(path);

@@ -46,7 +46,7 @@ LATE = 1.0
 BACKOFF_CAP = 5.0
 """Most seconds between two tries; nobody waits longer than that for a server that came back."""
 PATIENCE = 60.0
-"""Seconds that a submission is tried again: a restart with its drain of 30 s fits in."""
+"""Seconds after its first failure that a submission is tried again: a restart with its drain of 30 s fits in."""
 TRY_AGAIN = frozenset({429, 502, 503, 504})
 """Answers that say `not now`, the server's own or those of a proxy before it. A full disk (507) needs a person."""
 
@@ -99,17 +99,20 @@ def form(prompt: str, model: str | None, temperature: float | None, max_tokens: 
 def submit(upload: Upload, *, idempotency_key: str | None, patience: float) -> Operation[Task]:
     """Send a document. Tried again for `patience` seconds where the server says `not now` or the connection breaks.
 
-    That is safe through the idempotency key: if the first try was accepted after all, the second one gets its task.
+    They count from the first failure: an upload may take as long as it needs. Trying again is safe through the
+    idempotency key: if the first try was accepted after all, the second one gets its task.
     """
     key = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-    deadline = time.monotonic() + patience
+    deadline: float | None = None
     tries = 0
     while True:
         try:
             return parse(Task, (yield from _send(Request("POST", "/api/v2/process", headers=key, upload=upload))))
         except ClientError as error:
+            now = time.monotonic()
+            deadline = now + patience if deadline is None else deadline
             pause = backoff(tries, error)
-            if not worth_retrying(error) or not upload.repeatable or time.monotonic() + pause > deadline:
+            if not worth_retrying(error) or not upload.repeatable or now + pause > deadline:
                 raise
             log.warning("%s; sending the document again in %.1f s", error.detail, pause)
         tries += 1

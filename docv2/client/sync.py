@@ -26,7 +26,8 @@ class Client:
     ) -> None:
         """`url` and `api_key` default to DOCV2_URL, else http://127.0.0.1:3000, and DOCV2_API_KEY.
 
-        `patience`: seconds that a submission is tried again while the server cannot be reached or says `not now`.
+        `patience`: seconds after its first failure that a submission is tried again while the server cannot be reached
+        or says `not now`.
         """
         self._http = httpx2.Client(**transport.options(url, api_key))
         self._patience = patience

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 import click
 
 from docv2.client import (
+    APIError,
     AsyncClient,
     AuthError,
     ClientError,
@@ -28,7 +30,7 @@ from docv2.client import (
     Task,
     TaskFailed,
 )
-from docv2.commands.terminal import Screen, duration, harmless, one_line
+from docv2.commands.terminal import Screen, abandon, duration, harmless, one_line
 
 AT_ONCE = 32
 """Files on the server at a time: a few more than the largest server works on, so that none of its slots is idle."""
@@ -63,7 +65,7 @@ class Job:
     begun: bool = False
     cancelled: bool = False
     left_behind: str = ""
-    """Why its task could not be cancelled."""
+    """Why it may have a task on the server that runs on."""
 
     def on_upload(self, sent: int, size: int | None) -> None:
         """Take note of how much was sent."""
@@ -72,6 +74,11 @@ class Job:
     def on_change(self, task: Task) -> None:
         """Take note of what the server told."""
         self.task = task
+
+    @property
+    def unsent(self) -> bool:
+        """Whether the server has no task for it, for a reason that is not the file's."""
+        return self.task is None and self.error is not None and not isinstance(self.error, OF_ONE_FILE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ class Run:
         self._jobs = jobs
         self._question = question
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self.stopped: ClientError | None = None
+        """Why no more files are sent; what the server has taken is waited for all the same."""
         self._turn = asyncio.Lock()
         """One upload at a time: the server's queue has the order given, and the first answer comes first."""
 
@@ -98,7 +107,7 @@ class Run:
         asking = [asyncio.create_task(self._ask(job)) for job in self._jobs]
         try:
             for job, asked in zip(self._jobs, asking, strict=True):
-                await asked
+                await asyncio.shield(asked)  # an interruption goes to all at once, and not to this one first
                 yield job
         finally:
             for asked in asking:
@@ -109,12 +118,19 @@ class Run:
         async with self._slots:
             try:
                 async with self._turn:
+                    if self.stopped is not None:
+                        job.error = self.stopped
+                        return
                     task = await self._submit(job)
                 job.result = await self._client.wait(task.task_id, on_change=job.on_change)
             except OF_ONE_FILE as error:
                 job.error = error
+            except ClientError as error:
+                job.error = error
+                self.stopped = self.stopped or error
             finally:
-                if job.task is not None and not job.task.ended and job.error is None:
+                if job.task is not None and not job.task.ended:
+                    job.left_behind = "the server has not answered"
                     await self._cancel(job, job.task.task_id)
 
     async def _submit(self, job: Job) -> Task:
@@ -127,17 +143,22 @@ class Run:
         except asyncio.CancelledError:
             if job.size is None or job.sent < job.size:
                 submission.cancel()
+            else:
+                job.left_behind = "the server has not said whether it took it"
             with contextlib.suppress(ClientError, TimeoutError, asyncio.CancelledError):
-                job.task = await asyncio.wait_for(submission, LAST_WORD)
+                try:
+                    job.task = await asyncio.wait_for(submission, LAST_WORD)
+                except APIError:
+                    job.left_behind = ""  # it did not
             raise
         return job.task
 
     async def _cancel(self, job: Job, task_id: str) -> None:
         try:
             job.task = await self._client.cancel(task_id)
-            job.cancelled = True
-        except Conflict:
-            pass  # it ended by itself meanwhile
+            job.cancelled, job.left_behind = True, ""
+        except (Conflict, NotFound):
+            job.left_behind = ""  # it ended by itself meanwhile
         except ClientError as error:
             job.left_behind = error.detail
 
@@ -165,8 +186,9 @@ def process(
 ) -> None:
     """Ask the question PROMPT of each of FILES and print the answers.
 
-    Answers go to standard output in the order of the files; progress, warnings and errors to standard error. Ctrl-C
-    cancels on the server whatever this command sent there.
+    Answers go to standard output in the order of the files; progress, warnings and errors to standard error. Ctrl-C,
+    SIGTERM and SIGHUP cancel on the server whatever this command sent there. Where the server takes no more
+    documents, the rest is named as not sent, and what it has taken is answered all the same.
 
     \b
     Exit status:
@@ -176,6 +198,10 @@ def process(
       3    the server cannot be reached or does not take documents now
       130  interrupted
     """  # noqa: D301
+    if sys.stderr is None:  # closed, as by `2>&-`
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stdout is None:
+        raise click.UsageError("standard output is closed: the answers would go nowhere")
     if os.path.isfile(prompt):  # noqa: PTH113  (Path.is_file raises on long questions)
         raise click.UsageError(f"the question is missing: {harmless(prompt)} is a file")
     options = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
@@ -188,25 +214,38 @@ def process(
         raise click.UsageError(harmless(str(error))) from None
     try:
         asyncio.run(_run(client, jobs, Question(prompt, options), as_json=as_json))
-    except KeyboardInterrupt:
-        _tell_interrupted(jobs)
-        sys.exit(INTERRUPTED)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        _tell(f"interrupted; cancelled on the server: {sum(job.cancelled for job in jobs)}")
+        status = INTERRUPTED
     except MENDED_BY_CALLER as error:
         _complain(error)
-        sys.exit(USAGE)
+        status = USAGE
     except ClientError as error:
         _complain(error)
-        sys.exit(NO_SERVICE)
-    sys.exit(FAILED if any(job.error for job in jobs) else 0)
+        status = NO_SERVICE
+    except OSError as error:  # of standard output: what is wrong with a file is kept with it
+        abandon(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            _complain(error, "standard output")
+        status = FAILED
+    else:
+        status = FAILED if any(job.error for job in jobs) else 0
+    for job in jobs:
+        if job.left_behind:
+            named = f"task {job.task.task_id}" if job.task else str(job.path)
+            _tell(f"not cancelled: {one_line(named)}: {one_line(job.left_behind)}")
+    sys.exit(status)
 
 
 async def _run(client: AsyncClient, jobs: Sequence[Job], question: Question, *, as_json: bool) -> None:
+    _heed_signals()
     screen = Screen(sys.stderr)
     notices = _Notices(screen)
     logging.getLogger("docv2.client").addHandler(notices)
     drawing = asyncio.create_task(_draw(screen, jobs))
+    run = Run(client, jobs, question)
     try:
-        async with client, contextlib.aclosing(Run(client, jobs, question).answered()) as answered:
+        async with client, contextlib.aclosing(run.answered()) as answered:
             # A wrong address is told at once, and not after the patience that a submission has with a busy server.
             await client.health()
             async for job in answered:
@@ -216,6 +255,28 @@ async def _run(client: AsyncClient, jobs: Sequence[Job], question: Question, *, 
         drawing.cancel()
         screen.clear()
         logging.getLogger("docv2.client").removeHandler(notices)
+    if run.stopped is not None:
+        raise run.stopped
+
+
+def _heed_signals() -> None:
+    """Let Ctrl-C and what a supervisor or a closed terminal sends end the run, which then cancels its tasks.
+
+    A second Ctrl-C does not wait for the server. The others may well come twice by themselves.
+    """
+    run, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert run is not None
+
+    def stop(number: int, _: object) -> None:
+        if not run.cancelling():
+            run.cancel()
+            loop.call_soon_threadsafe(lambda: None)  # the loop may be asleep
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
 
 
 class _Notices(logging.Handler):
@@ -227,7 +288,7 @@ class _Notices(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._screen.clear()
-        click.echo(one_line(record.getMessage()), err=True)
+        _tell(one_line(record.getMessage()))
 
 
 async def _draw(screen: Screen, jobs: Sequence[Job]) -> None:
@@ -257,12 +318,15 @@ def _print(job: Job, *, named: bool, as_json: bool) -> None:
     terminal = sys.stdout.isatty()
     if as_json:
         _answer(json.dumps(_document(job), ensure_ascii=terminal))
-    if job.error is not None:
+    if job.unsent:
+        if named:  # why is the same for all of them, and said at the end
+            _tell(f"{one_line(name)}: not sent")
+    elif job.error is not None:
         _complain(job.error, name)
     if job.result is None:
         return
     for warning in job.result.warnings:
-        click.echo(f"{one_line(name)}: warning: {one_line(warning)}", err=True)
+        _tell(f"{one_line(name)}: warning: {one_line(warning)}")
     if not as_json:
         content = harmless(job.result.content) if terminal else job.result.content
         _answer(f"==> {one_line(name)} <==\n{content}\n" if named else content)
@@ -276,7 +340,8 @@ def _answer(text: str) -> None:
 def _document(job: Job) -> dict[str, Any]:
     told = dict(job.task.raw) if job.task else {}
     if isinstance(job.error, ClientError) and not isinstance(job.error, TaskFailed):
-        told |= {"status": "failed", "error": job.error.detail, "error_type": job.error.error_type}
+        status = "unsent" if job.unsent else "failed"
+        told |= {"status": status, "error": job.error.detail, "error_type": job.error.error_type}
     elif job.error:
         told |= {"status": "failed", "error": _words(job.error), "error_type": None}
     return {"file": str(job.path), **told}
@@ -288,16 +353,14 @@ def _words(error: Exception) -> str:
 
 def _complain(error: Exception, name: str = "docv2") -> None:
     hint = "; set DOCV2_API_KEY or give --api-key" if getattr(error, "status", None) == 401 else ""
+    if isinstance(error, APIError) and error.retry_after is not None:
+        hint += f"; try again in {duration(error.retry_after)}"
     known = getattr(error, "request_id", None)
-    click.echo(
-        f"{one_line(name)}: {one_line(_words(error))}{hint}" + (f" (request {one_line(known)})" if known else ""),
-        err=True,
-    )
+    _tell(f"{one_line(name)}: {one_line(_words(error))}{hint}" + (f" (request {one_line(known)})" if known else ""))
 
 
-def _tell_interrupted(jobs: Sequence[Job]) -> None:
-    cancelled = sum(1 for job in jobs if job.cancelled)
-    click.echo(f"interrupted; cancelled on the server: {cancelled}", err=True)
-    for job in jobs:
-        if job.task and job.left_behind:
-            click.echo(f"not cancelled: task {one_line(job.task.task_id)}: {one_line(job.left_behind)}", err=True)
+def _tell(text: str) -> None:
+    try:
+        click.echo(text, err=True)
+    except OSError:  # a terminal that was closed: nobody is left to be told
+        abandon(sys.stderr)

@@ -50,6 +50,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def abandon(stream: TextIO) -> None:
+    """Let what could not be written go nowhere: else Python tries again at its exit, and its exit status is 120."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 class Screen:
     """Lines at the lower end of a terminal that are redrawn in place. On anything but a terminal it stays silent."""
 
@@ -69,21 +76,31 @@ class Screen:
         """Show these lines in place of the last ones."""
         if not self.live:
             return
-        columns, rows = os.get_terminal_size(self._stream.fileno())
+        try:
+            columns, rows = os.get_terminal_size(self._stream.fileno())
+        except OSError:  # it was closed
+            self.live = False
+            return
         # A line that wraps, or a block taller than the window, could not be drawn over. 0: the terminal does not know.
         lines = [fit(line, (columns or 80) - 1).rstrip() for line in lines[: (rows or 24) - 1]]
         if lines != self._shown:
             text = "".join(f"\x1b[2K{self._coloured(line)}\n" for line in lines)
-            self._stream.write(f"{self._back()}{text}\x1b[J")
-            self._stream.flush()
+            self._write(f"{self._back()}{text}\x1b[J")
             self._shown = lines
 
     def clear(self) -> None:
         """Take the lines away, so that something else can be printed."""
         if self._shown:
-            self._stream.write(f"{self._back()}\x1b[J")
-            self._stream.flush()
+            self._write(f"{self._back()}\x1b[J")
             self._shown = []
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:  # the terminal was closed
+            self.live = False
+            abandon(self._stream)
 
     def _back(self) -> str:
         return f"\x1b[{len(self._shown)}F" if self._shown else ""

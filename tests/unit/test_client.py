@@ -121,6 +121,18 @@ def test_patience_ends(driver: Driver) -> None:
         driver.run(submission(patience=10.0), [reply({}, 503, retry_after="11")])
 
 
+def test_an_upload_that_took_longer_than_patience_is_sent_again(driver: Driver) -> None:
+    driver.took = 70.0
+    assert driver.run(submission(patience=60.0), [REFUSED, ACCEPTED]).task_id == "t"
+    assert len(driver.requests) == 2
+
+
+def test_patience_is_as_long_as_the_pause_that_the_server_names(driver: Driver) -> None:
+    """As with a limit of so many documents a minute, just reached."""
+    driver.run(submission(patience=60.0), [reply({}, 429, retry_after="60"), ACCEPTED])
+    assert driver.pauses == [60.0]
+
+
 def test_a_pipe_that_was_read_is_not_sent_again(driver: Driver) -> None:
     class Pipe(BytesIO):
         def seekable(self) -> bool:

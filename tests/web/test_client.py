@@ -40,12 +40,6 @@ from tests.scripted_api import (
 )
 
 
-@pytest.fixture
-async def api() -> AsyncIterator[ScriptedAPI]:
-    async with ScriptedAPI() as api:
-        yield api
-
-
 class Threaded:
     """The ordinary client, called from threads as from other programs, so that a test can drive both alike."""
 

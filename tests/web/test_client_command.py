@@ -1,99 +1,20 @@
-"""`docv2 process` as a program: what it prints where, what its exit status says, what it leaves on the server."""
+"""`docv2 process` as a program: what it prints where, and what its exit status says."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import pty
 import re
-import signal
-import sys
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from docv2.commands.terminal import duration, fit, harmless, one_line
-from tests.scripted_api import KEY, ScriptedAPI, State, completed, failed, page, processing, queued, refuse
+from tests.client_command import Terminal, run, start
+from tests.scripted_api import Behaviour, ScriptedAPI, completed, failed, page, processing, queued, refuse
 
 QUESTION = "What is the monthly rent?"
-PROGRAM = [sys.executable, "-c", "from docv2.commands.process import process; process()"]
-"""The command alone: `docv2` itself takes a second to import the server."""
 HOSTILE = "rent\x1b]0;owned\x07 \x9b31m\u202e1200\r\x1b[2J\ud83d"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[ScriptedAPI]:
-    async with ScriptedAPI() as api:
-        yield api
-
-
-@pytest.fixture
-def documents(tmp_path: Path) -> list[str]:
-    for name in ("a.txt", "b.txt", "c.txt"):
-        (tmp_path / name).write_text(name)
-    return [str(tmp_path / name) for name in ("a.txt", "b.txt", "c.txt")]
-
-
-def environment(api: ScriptedAPI) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    return kept | {"DOCV2_URL": api.url, "DOCV2_API_KEY": KEY, "LANG": "C.UTF-8"}
-
-
-async def start(
-    api: ScriptedAPI, *arguments: str, stdout: int = PIPE, stderr: int = PIPE, term: str = ""
-) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *PROGRAM, *arguments, env=environment(api) | {"TERM": term}, stdout=stdout, stderr=stderr
-    )
-
-
-async def run(api: ScriptedAPI, *arguments: str, term: str = "") -> tuple[int, str, str]:
-    """Exit status, standard output, standard error."""
-    process = await start(api, *arguments, term=term)
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-@dataclass
-class Terminal:
-    """The other side of a pseudo terminal: what a person would see."""
-
-    master: int
-    slave: int
-    received: bytearray = field(default_factory=bytearray)
-
-    def read(self) -> None:
-        with contextlib.suppress(OSError):
-            self.received += os.read(self.master, 65536)
-
-    async def until(self, text: str) -> None:
-        async with asyncio.timeout(60):
-            while text not in self.received.decode(errors="replace"):
-                await asyncio.sleep(0.02)
-
-    @property
-    def text(self) -> str:
-        """With our own way of drawing taken out."""
-        return re.sub(r"\x1b\[(\d*[FJKm])", "", self.received.decode(errors="replace").replace("\r\n", "\n"))
-
-
-@pytest.fixture
-async def terminal() -> AsyncIterator[Terminal]:
-    terminal = Terminal(*pty.openpty())
-    loop = asyncio.get_running_loop()
-    loop.add_reader(terminal.master, terminal.read)
-    yield terminal
-    loop.remove_reader(terminal.master)
-    os.close(terminal.master)
-    os.close(terminal.slave)
 
 
 # -- what is printed --------------------------------------------------------------------------------------------------
@@ -235,7 +156,65 @@ async def test_what_is_wrong_with_every_file_is_said_once(
     api.script("POST /process", refuse(code, detail, error_type))
     status, out, err = await run(api, *documents, QUESTION)
     assert (status, out, err.count(detail)) == (2, "", 1)
+    assert len(api.routes("POST /process")) == 1
     assert ("DOCV2_API_KEY" in err) == (code == 401)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "reason"),
+    [
+        (
+            refuse(429, "At most 1 documents are taken in an hour", "rate_limit_error", Retry_After="3400"),
+            3,
+            "At most 1 documents are taken in an hour; try again in 57 min (request req_scripted)",
+        ),
+        (refuse(507, "No room"), 3, "No room (request req_scripted)"),
+        (page(), 3, "the server's answer to this request is not docv2's (HTTP 200)"),
+        (refuse(401, "The key has expired", "auth_error"), 2, "The key has expired; set DOCV2_API_KEY"),
+    ],
+    ids=["hourly limit", "full disk", "something else", "expired key"],
+)
+async def test_what_was_taken_is_answered_and_what_was_not_is_named(
+    api: ScriptedAPI, documents: list[str], refusal: Behaviour, code: int, reason: str
+) -> None:
+    """When the server takes the first file and then no more."""
+    for option in ([], ["--json"]):
+        api.hold.clear()
+        api.script("POST /process", None, refusal)
+        api.calls.clear()
+        running = asyncio.create_task(run(api, *documents, QUESTION, *option))
+        await api.until(lambda: len(api.routes("POST /process")) == 2)
+        api.hold.set()
+        status, out, err = await running
+        first, second, third = documents
+        assert status == code
+        assert err.startswith(f"{second}: not sent\n{third}: not sent\ndocv2: {reason}")
+        assert err.count("\n") == 3
+        assert len(api.routes("POST /process")) == 2, "the third would be refused as well"
+        if not option:
+            assert out == f"==> {first} <==\nThe answer.\n\n"
+        else:
+            told = [json.loads(line) for line in out.splitlines()]
+            assert [(each["file"], each["status"]) for each in told] == [
+                (first, "completed"),
+                (second, "unsent"),
+                (third, "unsent"),
+            ]
+            assert told[1]["error"] == told[2]["error"]
+            assert reason.startswith(told[1]["error"])
+    assert api.cancelled == []
+
+
+async def test_a_status_that_cannot_be_had_leaves_no_task_behind(api: ScriptedAPI, documents: list[str]) -> None:
+    api.script("GET /status", refuse(500, "Broken"))
+    api.hold.clear()
+    running = asyncio.create_task(run(api, *documents, QUESTION))
+    await api.until(lambda: api.cancelled)
+    api.hold.set()
+    status, _, err = await running
+    assert status == 3
+    assert f"{documents[0]}: Broken (request req_scripted)\n" in err
+    assert api.cancelled == ["task-1"]
 
 
 async def test_a_server_that_is_not_there(api: ScriptedAPI, documents: list[str]) -> None:
@@ -262,78 +241,6 @@ async def test_a_server_that_restarts_meanwhile(api: ScriptedAPI, documents: lis
     status, out, err = await running
     assert (status, out) == (0, "The answer.\n")
     assert err.count("asking again") <= 1
-
-
-# -- interruption -----------------------------------------------------------------------------------------------------
-async def test_ctrl_c_cancels_every_task_of_the_run(api: ScriptedAPI, documents: list[str]) -> None:
-    api.states = [processing(10)]
-    api.hold.clear()
-    process = await start(api, *documents, QUESTION)
-    await api.until(lambda: len(api.routes("GET /status")) == 3)
-    process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    assert (process.returncode, out) == (130, b"")
-    assert err.decode() == "interrupted; cancelled on the server: 3\n"
-    assert sorted(api.cancelled) == ["task-1", "task-2", "task-3"]
-
-
-async def test_ctrl_c_before_the_server_has_answered_the_upload(api: ScriptedAPI, documents: list[str]) -> None:
-    """The task is made all the same, and must not be left behind."""
-    api.states = [processing(10)]
-    taken, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slowly(request: web.Request) -> web.StreamResponse:
-        api.calls.pop()
-        answer = await api._process(request)
-        taken.set()
-        await go_on.wait()
-        return answer
-
-    api.script("POST /process", slowly)
-    process = await start(api, documents[0], QUESTION)
-    await taken.wait()
-    process.send_signal(signal.SIGINT)
-    go_on.set()
-    async with asyncio.timeout(30):
-        _, err = await process.communicate()
-    assert process.returncode == 130
-    assert api.cancelled == ["task-1"]
-    assert err.decode() == "interrupted; cancelled on the server: 1\n"
-
-
-async def test_ctrl_c_names_what_it_could_not_cancel(api: ScriptedAPI, documents: list[str]) -> None:
-    api.states = [processing(10)]
-    api.hold.clear()
-    api.script("DELETE /tasks", refuse(403, "Not with this key", "auth_error"))
-    process = await start(api, documents[0], QUESTION)
-    await api.until(lambda: api.routes("GET /status"))
-    process.send_signal(signal.SIGINT)
-    _, err = await process.communicate()
-    assert process.returncode == 130
-    assert "not cancelled: task task-1: Not with this key" in err.decode()
-
-
-async def test_a_reader_that_leaves_ends_the_run(api: ScriptedAPI, documents: list[str]) -> None:
-    """As in `docv2 process … | head -1`: nobody would see the answers that are still to come."""
-    api.hold.clear()
-    reader, writer = os.pipe()
-    process = await start(api, *documents, QUESTION, stdout=writer)
-    os.close(writer)
-    os.close(reader)
-    await api.until(lambda: len(api.tasks) == 3)
-    answered: State = completed("The answer.")
-    api.tasks["task-1"].append(answered)
-    api.tasks["task-2"].appendleft(processing(10))
-    api.tasks["task-2"].pop()
-    api.tasks["task-3"].appendleft(processing(10))
-    api.tasks["task-3"].pop()
-    api.hold.set()
-    async with asyncio.timeout(30):
-        _, err = await process.communicate()
-    assert process.returncode == 1
-    assert b"Traceback" not in err
-    assert sorted(api.cancelled) == ["task-2", "task-3"]
 
 
 # -- text -------------------------------------------------------------------------------------------------------------

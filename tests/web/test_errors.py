@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,16 @@ ANSWERED = [kind for kind in vars(errors).values() if isinstance(kind, type) and
 SHOWN = (errors.RequestError, errors.Unavailable)
 """Errors whose message is meant for clients; of the others only the fact is told."""
 
+DOCUMENTED = {
+    (int(status), error_type)
+    for status, error_type in re.findall(
+        r"^\| (\d{3}) \| `(\w+)` \|",
+        (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+}
+"""The table of errors that callers read."""
+
 
 def checked(status: int, body: Any, headers: Any) -> dict[str, Any]:
     """An error answer, after a look at its shape."""
@@ -34,6 +45,7 @@ def checked(status: int, body: Any, headers: Any) -> dict[str, Any]:
         "processing_error",
         "system_error",
     }
+    assert (status, body["error_type"]) in DOCUMENTED
     assert isinstance(body["detail"], str)
     assert body["detail"]
     assert abs(time.time() - body["timestamp"]) < 60

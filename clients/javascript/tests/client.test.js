@@ -85,6 +85,19 @@ test("patience ends", async (context) => {
   assert.equal(server.requests.length, 1);
 });
 
+test("an upload that took longer than patience is sent again", async (context) => {
+  const began = performance.now();
+  let later = 0;
+  context.mock.method(performance, "now", () => began + later);
+  const slowly = (response) => {
+    later += 70_000;
+    hangUp(response);
+  };
+  const { server, client } = await scripted(context, slowly, accepted);
+  await client.process(new File(["text"], "a.txt"), "What is it?");
+  assert.equal(server.requests.length, 2);
+});
+
 test("waiting goes through a restart of the server", async (context) => {
   const seen = [];
   const { server, client } = await scripted(context, working(10), hangUp, page(502), working(10), completed("42"));

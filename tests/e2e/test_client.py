@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from asyncio.subprocess import PIPE
@@ -145,3 +146,31 @@ async def test_ctrl_c_leaves_nothing_running(server: Server, endpoint: ScriptedE
     assert (process.returncode, out) == (130, b"")
     assert err.decode() == "interrupted; cancelled on the server: 5\n"
     assert server.query("SELECT DISTINCT status, error_type FROM tasks") == [("failed", "cancelled")]
+
+
+async def test_an_hourly_limit_ends_the_sending_and_no_task(
+    server: Server, endpoint: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    endpoint.otherwise = answer("1200 EUR")
+    server.settings["API_V2_ADMIN_CONFIG"] = json.dumps({"rate_limits": {"per_hour": 20}})
+    await server.start()
+    names = [f"{number:02}.txt" for number in range(60)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    process = await asyncio.create_subprocess_exec(
+        *(str(PROGRAM), "process", *names, "What is it?", "--json"),
+        cwd=tmp_path,
+        env=os.environ | {"DOCV2_URL": server.url, "DOCV2_API_KEY": server.key},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    told = [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == 3
+    assert [(each["file"], each["status"]) for each in told] == [
+        (name, "completed" if number < 20 else "unsent") for number, name in enumerate(names)
+    ]
+    *unsent, why = err.decode().splitlines()
+    assert unsent == [f"{name}: not sent" for name in names[20:]]
+    assert why.startswith("docv2: At most 20 documents are taken in an hour; try again in 60 min (request ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def failure(error: DocV2Error, request_id: str, *, task_id: str | None = None) -
     if retry_after is None and isinstance(error, Unavailable | RateLimited):
         retry_after = RETRY_SECONDS
     if retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(retry_after)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))  # who comes back on time is not refused again
     return response
 
 

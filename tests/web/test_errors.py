@@ -104,7 +104,7 @@ async def test_every_error_of_ours_is_answered(planted: Planted, site: Site, kin
 
 async def test_retry_after_is_what_the_error_says(planted: Planted, site: Site) -> None:
     planted.error = errors.Unavailable("busy", retry_after=12.4)
-    assert (await site.call("GET", "/planted/x"))[2]["Retry-After"] == "12"
+    assert (await site.call("GET", "/planted/x"))[2]["Retry-After"] == "13", "not a moment too early"
     planted.error = errors.RateLimited("too many", retry_after=0.2)
     assert (await site.call("GET", "/planted/x"))[2]["Retry-After"] == "1"
 

@@ -77,7 +77,8 @@ def failure(error: DocV2Error, request_id: str, *, task_id: str | None = None) -
     if retry_after is None and isinstance(error, Unavailable | RateLimited):
         retry_after = RETRY_SECONDS
     if retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))  # who comes back on time is not refused again
+        # Rounded up: whoever comes back on time is not to be refused again.
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     return response
 
 

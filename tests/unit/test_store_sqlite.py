@@ -218,7 +218,7 @@ def test_a_rank_and_the_work_ahead_cost_a_block_not_the_queue(schema: sqlite3.Co
     place = 10 * BLOCK - 1
     for name, before in once.items():
         assert steps(schema, name, place=place, before=place) < before + 300
-    assert steps(schema, "backlog", before=place, first=9 * BLOCK) == near, "what is far ahead is left out"
+    assert steps(schema, "backlog", before=place, first=9 * BLOCK) < near + 100, "what is far ahead is left out"
     assert steps(schema, "depth") < 300
 
 

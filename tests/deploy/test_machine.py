@@ -202,6 +202,14 @@ def test_a_site_serves_the_outside_and_keeps_the_inside_from_it(server: Installe
             f"http://{HOST}/api/v2/health",
         )
         assert server.run("curl", "--silent", *redirected).stdout.endswith(f"https://{HOST}/api/v2/health")
+        mistyped = server.deploy("site", f"./{site}", "docv2.exmaple.org", check=False)
+        assert mistyped.returncode == 1
+        assert "all is as it was" in mistyped.stderr
+        server.systemctl("reload", service)
+        assert server.curl(*outside, f"https://{HOST}/api/v2/health")[0] == 200, "the site before goes on"
+        assert server.files(f"/etc/{service}/sites-enabled/docv2*"), "after a reboot too"
+        assert "exmaple" not in server.run("cat", f"/etc/{service}/sites-available/docv2.conf").stdout
+        server.deploy("site", f"./{site}", HOST)
         task_id = server.submit("note.txt", b"The rent is 700 euro.")
         bearer = ("--header", f"Authorization: Bearer {server.key}")
         assert server.curl(*outside, *bearer, f"https://{HOST}/api/v2/status/{task_id}")[0] == 200

@@ -175,6 +175,19 @@ def test_the_shipped_settings_are_taken(tmp_path: Path, commented: str) -> None:
     settings.load({"DOCV2_ENV_FILE": str(path)})
 
 
+def test_the_installation_brings_the_programs_that_the_pages_use() -> None:
+    """Of those that no Debian has by itself."""
+    packages = {"fuser": "psmisc", "certbot": "certbot", "sqlite3": "sqlite3", "curl": "curl", "jq": "jq", "ufw": "ufw"}
+    packages |= {"rsync": "rsync"}
+    pages = "".join(text(f"docs/{page}.md") for page in ("deployment", "operations", "administration"))
+    code = "\n".join("".join(found) for found in re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", pages, re.DOTALL))
+    used = {package for program, package in packages.items() if re.search(rf"(?m)(^|[|;(]) *{program} ", code)}
+    assert used == {*one(r"apt-get install (python3-venv .*)", "docs/deployment.md").split()} - {
+        "python3-venv",
+        "nginx",
+    }
+
+
 # -- units ------------------------------------------------------------------------------------------------------------
 UNITS = ("docv2.service", "docv2-backup.service")
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from docv2 import settings
-from docv2.config import automatic_concurrency
+from docv2.config import automatic_concurrency, from_settings
 from docv2.intake import MAX_WAIT
 from docv2.settings import Settings
 from docv2.web import server, uploads
@@ -56,6 +56,7 @@ SERVICE = Unit("docv2.service")
 NGINX = "nginx/snippets/docv2.conf"
 NGINX_PROXY = "nginx/snippets/docv2-proxy.conf"
 NGINX_HTTP = "nginx/conf.d/docv2.conf"
+APACHE_HOST = "apache/docv2/host.conf"
 APACHE_SITES = ("apache/sites-available/docv2.conf", "apache/sites-available/docv2-beside-open-webui.conf")
 NGINX_SITES = tuple(path.replace("apache", "nginx") for path in APACHE_SITES)
 COMPOSE = yaml.safe_load(text("compose.yaml"))
@@ -96,9 +97,9 @@ def test_proxies_wait_longer_than_a_long_poll() -> None:
 def test_an_upload_that_stalls_is_docv2s_to_end() -> None:
     assert int(one(r"client_body_timeout (\d+)s;", NGINX)) > uploads.STALL_SECONDS
     assert int(one(r"proxy_send_timeout (\d+)s;", NGINX_PROXY)) > uploads.STALL_SECONDS
-    assert int(one(r"body=(\d+),", "apache/docv2/host.conf")) > uploads.STALL_SECONDS
-    assert int(one(r"body=\d+,minrate=(\d+)", "apache/docv2/host.conf")) <= uploads.LEAST_RATE
-    assert int(one(r"^Timeout (\d+)", "apache/docv2/host.conf")) > uploads.STALL_SECONDS
+    assert int(one(r"body=(\d+)-", APACHE_HOST)) > uploads.STALL_SECONDS
+    assert int(one(r"body=\S+,minrate=(\d+)", APACHE_HOST)) <= uploads.LEAST_RATE
+    assert int(one(r"^Timeout (\d+)", APACHE_HOST)) > uploads.STALL_SECONDS
 
 
 def test_proxies_let_go_of_idle_connections_before_docv2_does() -> None:
@@ -112,6 +113,50 @@ def test_a_stop_has_the_time_of_the_drain() -> None:
     needed = DEFAULTS.drain_seconds + CLOSING_SECONDS
     assert int(SERVICE.one("TimeoutStopSec")) >= needed
     assert int(COMPOSE["services"]["docv2"]["stop_grace_period"].rstrip("s")) >= needed
+
+
+# -- the table in the documents ---------------------------------------------------------------------------------------
+def test_the_table_of_limits_says_what_the_files_and_the_settings_say() -> None:
+    def nginx(pattern: str, path: str = NGINX) -> str:
+        return one(rf"{pattern}([1-9]\d*)", path)
+
+    def apache(name: str) -> str:
+        [found] = {one(rf"127\.0\.0\.1:3000/\S* .*\b{name}=(\d+)", site) for site in APACHE_SITES}
+        return found
+
+    [(stall, whole, slowest)] = re.findall(r" body=(\d+)-(\d+),minrate=(\d+)", text(APACHE_HOST))
+    users = from_settings(DEFAULTS, total_memory=2**30).rate_limits
+    values = {
+        "size of an upload": (nginx("client_max_body_size "), LARGEST // MEBIBYTE, DEFAULTS.max_file_size // MEBIBYTE),
+        "an upload that stalls": (
+            *(nginx("client_body_timeout "), stall, int(slowest) // 1024),
+            *(round(uploads.STALL_SECONDS), uploads.LEAST_RATE // 1024),
+        ),
+        "an upload as a whole": (int(whole) // 3600, LARGEST // MEBIBYTE, round(LARGEST / int(whole) / 1000)),
+        "submissions": (
+            *(nginx("zone=docv2_submissions:10m rate=", NGINX_HTTP), nginx("zone=docv2_submissions burst=")),
+            *(users.per_minute, users.per_hour, users.per_day),
+        ),
+        "everything else": (
+            nginx("zone=docv2_requests:10m rate=", NGINX_HTTP),
+            nginx("zone=docv2_requests burst=", NGINX_PROXY),
+        ),
+        "waiting for an answer": (
+            *(nginx("proxy_read_timeout ", NGINX_PROXY), apache("timeout")),
+            *(round(MAX_WAIT), round(MAX_WAIT)),
+        ),
+        "idle connections to docv2": (
+            *(nginx("keepalive_timeout ", NGINX_HTTP), apache("ttl")),
+            round(server.LIMITS["keepalive_timeout"]),
+        ),
+        "stopping": (round(DEFAULTS.drain_seconds),),
+    }
+    table = text("docs/deployment.md").split("## Who limits what")[1].split("\n\n")[1].splitlines()[2:]
+    rows = {line.split(" | ")[0].strip("| "): re.sub(r"`[^`?]+`|docv2", "", line) for line in table}
+    said = {name: re.findall(r"\d[\d,]*", row) for name, row in rows.items()}
+    assert said == {
+        name: [f"{value:,}" if isinstance(value, int) else value for value in row] for name, row in values.items()
+    }
 
 
 # -- addresses and paths ----------------------------------------------------------------------------------------------

@@ -44,12 +44,12 @@ def backup(settings: Settings, target: Path, environ: Mapping[str, str]) -> list
     The folder is there under its name only once all of it was found good. DocV2Error where that cannot be.
     """
     database = settings.data_dir / DATABASE
-    if not database.is_file():
-        raise DocV2Error(f"{database}: there is no database to back up; is DOCV2_DATA_DIR right?")
-    if target.exists():
-        raise DocV2Error(f"{target} exists already; a backup goes into a new folder")
     partial = target.with_name(f"{target.name}.partial")
     with _disk_errors():
+        if not database.is_file():
+            raise DocV2Error(f"{database}: there is no database to back up; is DOCV2_DATA_DIR right?")
+        if target.exists():
+            raise DocV2Error(f"{target} exists already; a backup goes into a new folder")
         shutil.rmtree(partial, ignore_errors=True)
         (partial / DOCUMENTS).mkdir(parents=True)
         for folder in (partial, partial / DOCUMENTS.parent, partial / DOCUMENTS):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 from docv2 import settings
-from docv2.config import automatic_concurrency
+from docv2.config import automatic_concurrency, from_settings
 from docv2.intake import MAX_WAIT
 from docv2.settings import Settings
 from docv2.web import server, uploads
@@ -56,6 +58,7 @@ SERVICE = Unit("docv2.service")
 NGINX = "nginx/snippets/docv2.conf"
 NGINX_PROXY = "nginx/snippets/docv2-proxy.conf"
 NGINX_HTTP = "nginx/conf.d/docv2.conf"
+APACHE_HOST = "apache/docv2/host.conf"
 APACHE_SITES = ("apache/sites-available/docv2.conf", "apache/sites-available/docv2-beside-open-webui.conf")
 NGINX_SITES = tuple(path.replace("apache", "nginx") for path in APACHE_SITES)
 COMPOSE = yaml.safe_load(text("compose.yaml"))
@@ -96,9 +99,9 @@ def test_proxies_wait_longer_than_a_long_poll() -> None:
 def test_an_upload_that_stalls_is_docv2s_to_end() -> None:
     assert int(one(r"client_body_timeout (\d+)s;", NGINX)) > uploads.STALL_SECONDS
     assert int(one(r"proxy_send_timeout (\d+)s;", NGINX_PROXY)) > uploads.STALL_SECONDS
-    assert int(one(r"body=(\d+),", "apache/docv2/host.conf")) > uploads.STALL_SECONDS
-    assert int(one(r"body=\d+,minrate=(\d+)", "apache/docv2/host.conf")) <= uploads.LEAST_RATE
-    assert int(one(r"^Timeout (\d+)", "apache/docv2/host.conf")) > uploads.STALL_SECONDS
+    assert int(one(r"body=(\d+)-", APACHE_HOST)) > uploads.STALL_SECONDS
+    assert int(one(r"body=\S+,minrate=(\d+)", APACHE_HOST)) <= uploads.LEAST_RATE
+    assert int(one(r"^Timeout (\d+)", APACHE_HOST)) > uploads.STALL_SECONDS
 
 
 def test_proxies_let_go_of_idle_connections_before_docv2_does() -> None:
@@ -112,6 +115,50 @@ def test_a_stop_has_the_time_of_the_drain() -> None:
     needed = DEFAULTS.drain_seconds + CLOSING_SECONDS
     assert int(SERVICE.one("TimeoutStopSec")) >= needed
     assert int(COMPOSE["services"]["docv2"]["stop_grace_period"].rstrip("s")) >= needed
+
+
+# -- the table in the documents ---------------------------------------------------------------------------------------
+def test_the_table_of_limits_says_what_the_files_and_the_settings_say() -> None:
+    def nginx(pattern: str, path: str = NGINX) -> str:
+        return one(rf"{pattern}([1-9]\d*)", path)
+
+    def apache(name: str) -> str:
+        [found] = {one(rf"127\.0\.0\.1:3000/\S* .*\b{name}=(\d+)", site) for site in APACHE_SITES}
+        return found
+
+    [(stall, whole, slowest)] = re.findall(r" body=(\d+)-(\d+),minrate=(\d+)", text(APACHE_HOST))
+    users = from_settings(DEFAULTS, total_memory=2**30).rate_limits
+    values = {
+        "size of an upload": (nginx("client_max_body_size "), LARGEST // MEBIBYTE, DEFAULTS.max_file_size // MEBIBYTE),
+        "an upload that stalls": (
+            *(nginx("client_body_timeout "), stall, int(slowest) // 1024),
+            *(round(uploads.STALL_SECONDS), uploads.LEAST_RATE // 1024),
+        ),
+        "an upload as a whole": (int(whole) // 3600, LARGEST // MEBIBYTE, round(LARGEST / int(whole) / 1000)),
+        "submissions": (
+            *(nginx("zone=docv2_submissions:10m rate=", NGINX_HTTP), nginx("zone=docv2_submissions burst=")),
+            *(users.per_minute, users.per_hour, users.per_day),
+        ),
+        "everything else": (
+            nginx("zone=docv2_requests:10m rate=", NGINX_HTTP),
+            nginx("zone=docv2_requests burst=", NGINX_PROXY),
+        ),
+        "waiting for an answer": (
+            *(nginx("proxy_read_timeout ", NGINX_PROXY), apache("timeout")),
+            *(round(MAX_WAIT), round(MAX_WAIT)),
+        ),
+        "idle connections to docv2": (
+            *(nginx("keepalive_timeout ", NGINX_HTTP), apache("ttl")),
+            round(server.LIMITS["keepalive_timeout"]),
+        ),
+        "stopping": (round(DEFAULTS.drain_seconds),),
+    }
+    table = text("docs/deployment.md").split("## Who limits what")[1].split("\n\n")[1].splitlines()[2:]
+    rows = {line.split(" | ")[0].strip("| "): re.sub(r"`[^`?]+`|docv2", "", line) for line in table}
+    said = {name: re.findall(r"\d[\d,]*", row) for name, row in rows.items()}
+    assert said == {
+        name: [f"{value:,}" if isinstance(value, int) else value for value in row] for name, row in values.items()
+    }
 
 
 # -- addresses and paths ----------------------------------------------------------------------------------------------
@@ -175,6 +222,19 @@ def test_the_shipped_settings_are_taken(tmp_path: Path, commented: str) -> None:
     settings.load({"DOCV2_ENV_FILE": str(path)})
 
 
+def test_the_installation_brings_the_programs_that_the_pages_use() -> None:
+    """Of those that no Debian has by itself."""
+    packages = {"fuser": "psmisc", "certbot": "certbot", "sqlite3": "sqlite3", "curl": "curl", "jq": "jq", "ufw": "ufw"}
+    packages |= {"rsync": "rsync"}
+    pages = "".join(text(f"docs/{page}.md") for page in ("deployment", "operations", "administration"))
+    code = "\n".join("".join(found) for found in re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", pages, re.DOTALL))
+    used = {package for program, package in packages.items() if re.search(rf"(?m)(^|[|;(]) *{program} ", code)}
+    assert used == {*one(r"apt-get install (python3-venv .*)", "docs/deployment.md").split()} - {
+        "python3-venv",
+        "nginx",
+    }
+
+
 # -- units ------------------------------------------------------------------------------------------------------------
 UNITS = ("docv2.service", "docv2-backup.service")
 
@@ -211,6 +271,19 @@ def test_the_scripts_are_clean() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_image_is_linted() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_composition_is_what_the_specification_of_compose_allows() -> None:
+    filled_in = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text("compose.yaml"))
+    PyCompose.from_yaml(filled_in).validate()
+    with pytest.raises(ValueError, match="pid_limit"):
+        PyCompose.from_yaml(filled_in.replace("pids_limit", "pid_limit"))
+
+
 def instructions() -> Iterator[tuple[str, str]]:
     """Those of the Dockerfile: name and what follows."""
     for line in re.sub(r"\\\n", " ", text("Dockerfile")).splitlines():
@@ -239,18 +312,30 @@ def test_the_image_is_small_whole_and_runs_as_nobody_special() -> None:
 
 def test_the_composition_confines_what_it_starts() -> None:
     services: dict[str, Any] = COMPOSE["services"]
-    for name in ("docv2", "nginx"):
+    for name in ("network", "docv2", "nginx"):
         assert services[name]["read_only"] is True
         assert services[name]["cap_drop"] == ["ALL"]
         assert services[name]["security_opt"] == ["no-new-privileges:true"]
     assert services["docv2"]["user"] == dict(instructions())["USER"]
     for service in services.values():
         assert service["image"] == "docv2" or re.search(r":[\w.-]*\d", service["image"])
-    known = {"build", "image", "init", "user", "read_only", "tmpfs", "cap_drop", "cap_add", "security_opt"}
-    known |= {"environment", "volumes", "ports", "stop_grace_period", "mem_limit", "pids_limit", "ulimits", "restart"}
-    known |= {"network_mode", "depends_on"}
-    assert all(set(service) <= known for service in services.values()), "names that Compose has"
+    for name in ("docv2", "nginx"):
+        assert services[name]["network_mode"] == "service:network", "whose owner has nothing to crash of"
+    assert services["network"]["entrypoint"] == ["sleep", "infinity"]
     environment = {name: value for name, value in services["docv2"]["environment"].items() if "$" not in value}
     settings.load(environment)
     mounted = [mount.split(":")[0] for mount in services["nginx"]["volumes"] if mount.startswith("./")]
     assert all((ROOT / path).exists() for path in mounted)
+
+
+def test_nginx_in_the_composition_finds_what_its_files_name() -> None:
+    nginx = COMPOSE["services"]["nginx"]
+    targets = [Path(mount.removesuffix(":ro").rpartition(":")[2]) for mount in nginx["volumes"]]
+    site = NGINX_SITES[0]
+    certificate = Path(one(r"ssl_certificate (\S+);", site))
+    assert certificate.parents[2] in targets, "live/ has links to archive/, so both must be there"
+    assert certificate.parent.name == one(r"--cert-name (\S+)", "compose.yaml")
+    assert Path(one(r"root (\S+);", site)) in targets
+    for log in (one(r"access_log (\S+) ", NGINX), "/var/log/nginx/error.log"):
+        assert re.search(rf"ln -sf /dev/std\w+ {log}\b", nginx["command"][-1]), "no file in memory that grows"
+    assert all(service["logging"] == {"driver": "local"} for service in COMPOSE["services"].values()), "rotates"

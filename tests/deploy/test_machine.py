@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,11 @@ pytestmark = pytest.mark.timeout(300)
 
 ADDRESS = "192.0.2.1"
 """The machine's own on what stands for a network."""
+BACKUPS = "/var/backups/docv2"
 OUTSIDE = "198.51.100.1"
 """Where clients on that network are."""
+SETTINGS = """DOCV2_ALLOW_EMBEDDED_READER=true
+API_V2_ADMIN_CONFIG={"rate_limits": {"per_minute": 100000, "per_hour": 100000, "per_day": 100000}}"""
 DEPLOY = "/opt/docv2/current/source/deploy/docv2-deploy"
 
 
@@ -41,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
             machine.run("ip", "address", "add", f"{address}/32", "dev", "lo")
         installed = Installed(machine, folder)
         installed.deploy("install")
-        installed.run("sh", "-c", "echo DOCV2_ALLOW_EMBEDDED_READER=true >>/etc/docv2/docv2.env")
+        installed.run("sh", "-c", f"echo '{SETTINGS}' >>/etc/docv2/docv2.env")
         installed.systemctl("start", "docv2")
         yield installed
 
@@ -140,26 +145,102 @@ def test_the_command_line_has_the_services_user_settings_and_data(server: Instal
     assert server.run("docv2", "users", "add", "ada@example.org", check=False).returncode == 1
     owners = server.run("find", "/var/lib/docv2", "!", "-user", "docv2").stdout
     assert not owners, "nothing of root's lies among the data"
+    refused = server.run("docv2", "backup", "/root/backup", check=False)
+    assert (refused.returncode, refused.stderr) == (1, "docv2: /root/backup: Permission denied\n")
 
 
-def test_a_backup_is_taken_beside_the_server_and_put_back(server: Installed) -> None:
+def test_the_command_line_is_a_client_with_the_callers_files_and_key(server: Installed) -> None:
+    server.run("sh", "-c", "echo The rent is 700 euro. >/root/lease.txt")
+    ask = "cd /root && DOCV2_API_KEY=$1 docv2 process lease.txt 'How much is the rent?'"
+    assert "700" in server.run("sh", "-c", ask, "sh", server.key).stdout
+
+
+def test_the_units_name_a_page_that_is_there(server: Installed) -> None:
+    for unit in ("docv2", "docv2-backup"):
+        page = server.shown("Documentation", unit)
+        assert server.run("head", "--lines=1", page.removeprefix("file:")).stdout == "# Deployment\n"
+
+
+def test_the_timers_backup_has_all_that_was_accepted_before_it_while_more_comes(server: Installed) -> None:
+    """Under load: three clients upload all the time, and tasks wait and run. Then it is put back."""
+    server.systemctl("start", "docv2-backup")
+    [*_, old] = server.files(f"{BACKUPS}/*")
+    server.run("touch", "--date=20 days ago", old)
+    drop_in = "/run/systemd/system/docv2-backup.timer.d"
+    soon = "[Timer]\\nOnCalendar=\\nOnActiveSec=1s\\nRandomizedDelaySec=0\\nAccuracySec=10ms\\n"
+    server.run("sh", "-c", f"mkdir -p {drop_in} && printf '{soon}' >{drop_in}/test.conf")
+    server.systemctl("daemon-reload")
+    accepted: list[str] = []
+    enough = threading.Event()
+
+    def keep_submitting(client: int) -> None:
+        while not enough.is_set():
+            accepted.append(server.submit(f"scan{client}.pdf", scanned_pdf([page_picture("700 euro")])))
+
+    with ThreadPoolExecutor(3) as clients:
+        submitting = [clients.submit(keep_submitting, client) for client in range(3)]
+        try:
+            server.until(lambda: len(accepted) >= 6)
+            before = list(accepted)
+            server.systemctl("restart", "docv2-backup.timer")
+            server.until(lambda: {old} != set(server.files(f"{BACKUPS}/2*Z")) and not server.files(old))
+            during = len(accepted) - len(before)
+        finally:
+            enough.set()
+        for client in submitting:
+            client.result()
+    server.run("rm", "-r", drop_in)
+    server.systemctl("daemon-reload")
+    assert during >= 3, "the server went on accepting"
+    assert server.shown("Result", "docv2-backup") == "success"
+    assert server.shown("UnitFileState", "docv2-backup.timer") == "enabled"
+    [backup] = server.files(f"{BACKUPS}/2*Z")
+    server.run(DEPLOY, "restore", backup)
+    for task_id in before:
+        assert server.finished(task_id)["status"] == "completed"
+    assert server.run("docv2", "check", check=False).returncode == 0
+    [aside] = server.files("/var/lib/docv2.2*")
+    assert server.run("ls", f"{aside}/docv2.db").stdout, "what was there is kept"
+    server.run("rm", "-r", aside)
+
+
+def test_a_backup_that_is_not_good_leaves_the_data_as_it_was(server: Installed) -> None:
     task_id = server.submit("kept.txt", b"The rent is 700 euro.")
     server.finished(task_id)
     server.systemctl("start", "docv2-backup")
-    *_, newest = sorted(server.run("ls", "/var/backups/docv2").stdout.split())
-    server.run("touch", "--date=20 days ago", f"/var/backups/docv2/{newest}")
-    time.sleep(1)  # the next one has another name
-    server.systemctl("start", "docv2-backup")
-    [left] = server.run("ls", "/var/backups/docv2").stdout.split()
-    assert left > newest, "the old one went"
-    server.systemctl("stop", "docv2")
-    server.run("mv", "/var/lib/docv2", "/var/lib/docv2.before")
-    server.run("install", "-d", "-m", "700", "-o", "docv2", "-g", "docv2", "/var/lib/docv2")
-    server.run("docv2", "restore", f"/var/backups/docv2/{left}")
+    [*_, backup] = server.files(f"{BACKUPS}/2*Z")
+    server.run("cp", "-a", backup, "/var/backups/docv2/bad")
+    server.run("truncate", "--size=-1", "/var/backups/docv2/bad/docv2.db")
+    refused = server.run(DEPLOY, "restore", "/var/backups/docv2/bad", check=False)
+    assert refused.returncode == 1
+    assert "the data is as it was" in refused.stderr
+    server.run("rm", "-r", "/var/backups/docv2/bad")
     server.systemctl("start", "docv2")
     assert server.finished(task_id)["status"] == "completed"
+    assert not server.files("/var/lib/docv2.2*")
+
+
+def test_it_moves_to_another_server(server: Installed) -> None:
+    """To this one, after all of docv2 is gone from it, where the user and the group have other numbers."""
+    server.run("sh", "-c", "echo hunter3 >/etc/docv2/credentials/DOCV2_METRICS_TOKEN")
+    tasks = [server.submit(f"scan{number}.pdf", scanned_pdf([page_picture("700 euro")] * 4)) for number in range(4)]
+    server.run(DEPLOY, "pack", "/root/docv2.tar")
+    assert server.run("stat", "--format=%a", "/root/docv2.tar").stdout == "600\n"
+    assert server.shown("UnitFileState") == "disabled", "the old one does not come back with a reboot"
+    server.run(DEPLOY, "remove")
+    server.run("userdel", "docv2")
+    server.run("rm", "-r", "/etc/docv2", "/var/lib/docv2", "/var/backups/docv2", "/var/log/openwebui")
+    server.run("groupadd", "--gid", "4321", "docv2")
+    server.run("useradd", "--system", "--uid", "4321", "--gid", "docv2", "docv2")
+    server.deploy("install")
+    server.run(DEPLOY, "unpack", "/root/docv2.tar")
+    assert all(server.finished(task_id)["status"] == "completed" for task_id in tasks)
+    assert server.run("cat", "/etc/docv2/credentials/DOCV2_METRICS_TOKEN").stdout == "hunter3\n"
     assert server.run("docv2", "check", check=False).returncode == 0
-    server.run("rm", "-r", "/var/lib/docv2.before")
+    server.systemctl("start", "docv2-backup")
+    refused = server.run(DEPLOY, "unpack", "/root/docv2.tar", check=False)
+    assert "there is data in /var/lib/docv2 already" in refused.stderr
+    server.run("rm", "/root/docv2.tar")
 
 
 @pytest.mark.parametrize("service", ["nginx", "apache2"])
@@ -202,6 +283,14 @@ def test_a_site_serves_the_outside_and_keeps_the_inside_from_it(server: Installe
             f"http://{HOST}/api/v2/health",
         )
         assert server.run("curl", "--silent", *redirected).stdout.endswith(f"https://{HOST}/api/v2/health")
+        mistyped = server.deploy("site", f"./{site}", "docv2.exmaple.org", check=False)
+        assert mistyped.returncode == 1
+        assert "all is as it was" in mistyped.stderr
+        server.systemctl("reload", service)
+        assert server.curl(*outside, f"https://{HOST}/api/v2/health")[0] == 200, "the site before goes on"
+        assert server.files(f"/etc/{service}/sites-enabled/docv2*"), "after a reboot too"
+        assert "exmaple" not in server.run("cat", f"/etc/{service}/sites-available/docv2.conf").stdout
+        server.deploy("site", f"./{site}", HOST)
         task_id = server.submit("note.txt", b"The rent is 700 euro.")
         bearer = ("--header", f"Authorization: Bearer {server.key}")
         assert server.curl(*outside, *bearer, f"https://{HOST}/api/v2/status/{task_id}")[0] == 200
@@ -242,10 +331,25 @@ def test_an_upgrade_that_changed_the_database_is_taken_back_with_the_backup_befo
     (source / f"migrations/sqlite/{int(last[:4]) + 1:04}_more.sql").write_text(
         "CREATE TABLE more (n INTEGER) STRICT;\n"
     )
-    backups = server.files("/var/backups/docv2/*")
+    application = source / "docv2/web/app.py"
+    good = application.read_text()
+    application.write_text(
+        f'{good}\n\nasync def serve(*_: object, **__: object) -> None:\n    raise RuntimeError("bad")\n'
+    )
+    refused = server.deploy("install", source=source, check=False)
+    assert refused.returncode == 1
+    assert "is in use again" in refused.stderr
+    assert version(server) == before, "though the newer one had changed the database"
+    assert server.finished(task_id)["status"] == "completed"
+    [changed] = server.files("/var/lib/docv2.2*")
+    assert changed in refused.stdout, "where the changed database is"
+    server.run("rm", "-r", changed)
+
+    application.write_text(good)
+    backups = server.files(f"{BACKUPS}/2*Z")
     server.deploy("install", source=source)
     assert version(server) == "99.0"
-    [backup] = set(server.files("/var/backups/docv2/*")) - set(backups)
+    [backup] = set(server.files(f"{BACKUPS}/2*Z")) - set(backups)
     assert server.finished(task_id)["status"] == "completed"
     assert len(server.files("/opt/docv2/releases/*")) == 2, "older ones go"
     refused = server.run(DEPLOY, "rollback", check=False)
@@ -253,23 +357,48 @@ def test_an_upgrade_that_changed_the_database_is_taken_back_with_the_backup_befo
     assert "is in use again" in refused.stderr
     assert version(server) == "99.0", "the release before cannot read what this one wrote"
     server.systemctl("stop", "docv2")
-    server.run("mv", "/var/lib/docv2", "/var/lib/docv2.newer")
     server.run(DEPLOY, "rollback")
-    server.run("install", "-d", "-m", "700", "-o", "docv2", "-g", "docv2", "/var/lib/docv2")
-    server.run("docv2", "restore", backup)
-    server.systemctl("start", "docv2")
+    server.run(DEPLOY, "restore", backup)
     assert version(server) == before
     assert server.finished(task_id)["status"] == "completed"
-    server.run("rm", "-r", "/var/lib/docv2.newer")
+    server.run("sh", "-c", "rm -r /var/lib/docv2.2*")
+
+
+@pytest.mark.parametrize("state", ["stopped", "crashing"])
+def test_the_data_of_a_service_that_does_not_run_is_backed_up_before_the_release_changes(
+    server: Installed, state: str
+) -> None:
+    server.systemctl("stop", "docv2")
+    server.run("ln", "-sfn", server.run("readlink", "/opt/docv2/current").stdout.strip(), "/opt/docv2/previous")
+    if state == "crashing":
+        server.run("mkdir", "-p", "/run/systemd/system/docv2.service.d")
+        crash = "[Service]\\nExecStart=\\nExecStart=/bin/false\\n"
+        server.run("sh", "-c", f"printf '{crash}' >/run/systemd/system/docv2.service.d/test.conf")
+        server.systemctl("daemon-reload")
+        server.systemctl("start", "docv2", check=False)
+    server.run("sh", "-c", f"rm -r {BACKUPS}/2*Z")
+    server.run(DEPLOY, "rollback", check=state == "stopped")
+    assert server.files(f"{BACKUPS}/2*Z")
+    if state == "crashing":
+        server.run("rm", "-r", "/run/systemd/system/docv2.service.d")
+        server.systemctl("daemon-reload")
+        server.run("sh", "-c", "rm -r /var/lib/docv2.2*")
+    else:
+        assert server.shown("ActiveState") == "inactive", "it was stopped, and stays so"
+    server.systemctl("restart", "docv2")
 
 
 def test_removed_and_installed_again_it_has_its_data(server: Installed) -> None:
     task_id = server.submit("kept.txt", b"The rent is 700 euro.")
     server.finished(task_id)
+    server.run("sh", "-c", f"rm -rf {BACKUPS}/2*Z")
     server.run(DEPLOY, "remove")
     assert server.shown("LoadState") == "not-found"
     assert not server.files("/opt/docv2 /usr/local/bin/docv2 /etc/systemd/system/docv2* /etc/logrotate.d/docv2")
+    server.run("chown", "root:12345", "/etc/docv2/docv2.env")
     server.deploy("install")
+    assert server.files(f"{BACKUPS}/2*Z"), "before the new release touches the data"
+    assert server.run("stat", "--format=%G %a", "/etc/docv2/docv2.env").stdout == "docv2 640\n"
     server.systemctl("start", "docv2")
     assert server.finished(task_id)["status"] == "completed"
 

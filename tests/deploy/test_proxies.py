@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import re
 import signal
@@ -19,6 +20,7 @@ import pytest
 from aiohttp import web
 
 from tests.deploy.proxy import KINDS, Behind, Kind, configured
+from tests.e2e.server import DEADLINE
 from tests.endpoint import ScriptedEndpoint, answer, hang
 from tests.waiting import until
 
@@ -203,23 +205,55 @@ async def test_one_id_is_in_the_answer_and_in_both_logs(server: Behind) -> None:
             request_id = response.headers["X-Request-ID"]
             assert response.headers.getall("X-Request-ID") == [request_id]
         assert (request_id == sent) is kept
-        assert requests_logged(server)[-1]["request_id"] == request_id
+        await until(lambda wanted=request_id: requests_logged(server)[-1]["request_id"] == wanted)  # type: ignore[misc]
         await until(lambda wanted=request_id: server.proxy.log.read_text().rstrip().endswith(wanted))  # type: ignore[misc]
 
 
 # -- limits and failures ----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("path", ["/api/v2/status/%zz", "/" + "a" * 40_000], ids=["encoding", "length"])
-async def test_what_is_no_http_is_refused_in_docv2s_shape(server: Behind, path: str) -> None:
+async def test_what_a_proxy_refuses_by_itself_has_docv2s_shape(server: Behind) -> None:
+    lines = ["GET /api/v2/status/%zz", f"GET /{'a' * 40_000}", "GET /api/v2/status/%00", "GET /.docv2-error"]
+    lines += ["TRACE /api/v2/health", "CONNECT docv2.example.org:443"]
+    for line, header in itertools.product(lines, ["", "Expect: 200-maybe", "Transfer-Encoding: gzip"]):
+        head, body = await raw(server, line, header)
+        assert int(head.split()[1]) in range(400, 502)
+        assert "content-type: application/json" in head.lower(), (line[:40], header, head)
+        assert "(null)" not in head
+        error = json.loads(body)
+        assert error["error_type"] in ("validation_error", "system_error")
+        assert shaped(error) or (server.proxy.kind == "apache" and error["timestamp"] == 0), "Apache could not read it"
+
+
+async def test_an_encoded_slash_is_docv2s_to_refuse(server: Behind) -> None:
+    head, body = await raw(server, "GET /api/v2/status/a%2Fb")
+    assert head.split()[1] in ("401", "404")
+    assert shaped(json.loads(body))
+    await until(lambda: requests_logged(server))
+
+
+async def raw(server: Behind, line: str, header: str = "") -> tuple[str, bytes]:
+    """Head and body of the answer to a request that no library would send."""
     tls = ssl.create_default_context(cafile=server.proxy.folder / "certificates/fullchain.pem")
     reader, writer = await asyncio.open_connection("127.0.0.1", server.proxy.port, ssl=tls)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: docv2.example.org\r\nConnection: close\r\n\r\n".encode())
+    lines = [f"{line} HTTP/1.1", "Host: docv2.example.org", "Connection: close", *filter(None, [header])]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
-    assert int(head.split()[1]) in (400, 414)
-    assert b"Content-Type: application/json" in head
-    error = json.loads(body)
-    assert (error["detail"], error["error_type"]) == ("The request is not valid", "validation_error")
-    assert shaped(error) or (server.proxy.kind == "apache" and error["timestamp"] == 0), "Apache could not read it"
+    return head.decode(), body
+
+
+@pytest.mark.parametrize("kind", ["apache"])
+async def test_apache_ends_an_upload_that_would_never_end(
+    tmp_path: Path, kind: Kind, endpoint: ScriptedEndpoint
+) -> None:
+    hour = {"body=60-3600,": "body=1-3,"}
+    async with behind(kind, tmp_path, endpoint, changes=hour) as server, Upload(server, 100 * MEBIBYTE) as upload:
+        began, ended = time.monotonic(), asyncio.create_task(upload.reader.read())
+        with contextlib.suppress(ConnectionError):
+            while not ended.done() and time.monotonic() - began < DEADLINE:
+                await upload.send(b"word " * 2000)
+                await asyncio.sleep(0.1)
+        assert 2 < time.monotonic() - began < 10, "though it came faster than the least rate"
+        await asyncio.wait([ended])
 
 
 async def test_a_docv2_that_is_down_is_told_in_its_own_words(server: Behind) -> None:

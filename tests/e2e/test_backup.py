@@ -157,6 +157,8 @@ async def test_neither_command_overwrites_anything(server: Server, tmp_path: Pat
     code, _, errors = await run(server, "backup", tmp_path / "backup")
     assert code == 1
     assert "exists already" in errors
+    code, _, errors = await run(server, "backup", tmp_path / ("long" * 100))
+    assert (code, errors.count("\n")) == (1, 1), "a target that cannot even be looked for takes one line"
     code, _, errors = await run(server, "restore", tmp_path / "backup")
     assert code == 2
     assert "in use by another docv2 server" in errors

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -296,9 +297,15 @@ async def _bound(response: httpx2.Response) -> None:
 def _encoded(payload: dict[str, Any]) -> bytes:
     """JSON; not on the loop, as megabytes of pictures take tens of milliseconds.
 
-    Value by value: `dumps` keeps the interpreter, and with it the event loop, from anything else until all is done.
+    Value by value: `dumps` keeps the interpreter, and with it the event loop, from anything else until all is done. And
+    one at a time: each thread more that wants the interpreter makes the loop wait longer for its turn.
     """
-    return "".join(json.JSONEncoder(ensure_ascii=False).iterencode(payload)).encode("utf-8", "replace")
+    with _ENCODING:
+        values = json.JSONEncoder(ensure_ascii=False).iterencode(payload)
+        return b"".join(value.encode("utf-8", "replace") for value in values)
+
+
+_ENCODING = threading.Lock()
 
 
 def _payload(

@@ -19,7 +19,7 @@ from tests.deploy.installed import URL, Installed
 from tests.deploy.machine import Machine
 from tests.deploy.proxy import HOST, ROOT, certificate
 from tests.documents import docx, encoded, page_picture, scanned_pdf, text_pdf
-from tests.programs import require
+from tests.programs import missing, require
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     for program in ("unshare", "nsenter", "setpriv", "systemctl", "systemd-run", "curl", "useradd"):
         require(program)
     if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
-        pytest.skip("needs to be root and to have namespaces")
+        missing("needs to be root and to have namespaces")
     folder = tmp_path_factory.mktemp("machine")
     with Machine(folder / "layer") as machine:
         for address in (ADDRESS, OUTSIDE):

@@ -29,8 +29,12 @@ FIRST_BYTES_PER_PAGE: Mapping[str, float] = {
 
 
 FRESH_SECONDS = 1.0
-"""What was measured, and the work far ahead, is read this often at most: every poll asks for it, and no single task
-moves it far."""
+"""What was measured is read this often at most: every poll asks for it, and no single task moves it far."""
+
+FRESH_SHARE = 0.01
+"""The work far ahead is kept for this share of the seconds that it will take: no more of it can be done meanwhile."""
+FRESH_AT_MOST = 10.0
+"""But not for more seconds than this: tasks may be cancelled by the thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,9 @@ class Estimator:
         self._running = running
         self._rates: tuple[float, _Rates] | None = None
         """With the time at which they were read."""
-        self._far: dict[int, tuple[int, float]] = {}
-        """Tasks before each of some blocks and the seconds of their work, read since then."""
-        self._tail = 0
-        """Where the last block begins that is known of."""
+        self._far: dict[int, _Far] = {}
+        """By the first place of some blocks, what waits before it."""
+        self._far_emptied = 0.0
 
     async def wait_seconds(self, task: Task) -> float:
         """Seconds until a waiting task starts."""
@@ -96,20 +99,21 @@ class Estimator:
     async def at_tail(self, model: str, media_type: str, size: int, pages: int | None = None) -> tuple[float, float]:
         """Seconds that a document which is not in the queue yet would wait there, and then take."""
         rates = await self._current()
-        return await self._wait(rates, None), rates.work(model, media_type, pages or rates.pages(media_type, size, 1))
+        return await self._wait(rates, await self._store.tail()), rates.work(
+            model, media_type, pages or rates.pages(media_type, size, 1)
+        )
 
     async def _current(self) -> _Rates:
         now = time.monotonic()
         if self._rates is None or now - self._rates[0] >= FRESH_SECONDS:
             self._rates = now, await _Rates.load(self._store)
-            self._far.clear()
         return self._rates[1]
 
-    async def _wait(self, rates: _Rates, place: int | None) -> float:
+    async def _wait(self, rates: _Rates, place: int) -> float:
         """Seconds until all ahead has been taken up and a slot is free once more."""
         slots = max(1, self._slots())
         left = sorted(rates.left(running) for running in self._running())
-        tasks, work = await self._ahead(rates, place)
+        tasks, work = await self._ahead(rates, place, slots)
         tasks, work = tasks + len(left), work + sum(left)
         if tasks < slots:
             return 0.0
@@ -117,18 +121,31 @@ class Estimator:
         under_way = (slots - 1) / 2 * work / tasks
         return max(left[0] if len(left) >= slots else 0.0, (work - under_way) / slots)
 
-    async def _ahead(self, rates: _Rates, place: int | None) -> tuple[int, float]:
-        """Tasks that wait before a place, or in all, and the seconds of their work.
+    async def _ahead(self, rates: _Rates, place: int, slots: int) -> tuple[int, float]:
+        """Tasks that wait before a place, and the seconds of their work.
 
-        As it is within the last block, and at most a second old before that.
+        As it is within its block, and as it was a moment ago before that.
         """
-        if place is not None:
-            self._tail = max(self._tail, place // BLOCK * BLOCK)
-        block = self._tail if place is None else place // BLOCK * BLOCK
-        if block not in self._far:
-            self._far[block] = rates.groups(await self._store.backlog(block))
-        near = rates.groups(await self._store.backlog(place, since=block))
-        return near[0] + self._far[block][0], near[1] + self._far[block][1]
+        now, block = time.monotonic(), place // BLOCK * BLOCK
+        if now - self._far_emptied >= FRESH_AT_MOST:
+            self._far.clear()
+            self._far_emptied = now
+        far = self._far.get(block)
+        if far is None or now >= far.good_until:
+            tasks, seconds = rates.groups(await self._store.backlog(block))
+            far = self._far[block] = _Far(now + seconds / slots * FRESH_SHARE, tasks, seconds)
+        tasks, seconds = rates.groups(await self._store.backlog_of_block(place))
+        return tasks + far.tasks, seconds + far.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Far:
+    """What waits before a block."""
+
+    good_until: float
+    """By the monotonic clock."""
+    tasks: int
+    seconds: float
 
 
 class _Rates:
@@ -143,6 +160,7 @@ class _Rates:
             models[name.partition(" ")[2]].append(sums)
         self._models = {model: fit(_joint(found)) for model, found in models.items()}
         self._usual = fit(_joint(asking.values())) if asking else Line(0.0, FIRST_SECONDS_PER_PAGE)
+        self._lines: dict[tuple[str, str], Line] = {}
 
     @classmethod
     async def load(cls, store: Store) -> _Rates:
@@ -155,9 +173,13 @@ class _Rates:
 
     def work(self, model: str, media_type: str, pages: float, documents: int = 1) -> float:
         """Seconds of work in so many pages."""
-        reading = self._reading.get(media_type, Line(0.0, 0.0))
-        asking = self._asking.get(asked(model, media_type)) or self._models.get(model, self._usual)
-        return reading.at(pages, documents) + asking.at(pages, documents)
+        line = self._lines.get((model, media_type))
+        if line is None:
+            reading = self._reading.get(media_type, Line(0.0, 0.0))
+            asking = self._asking.get(asked(model, media_type)) or self._models.get(model, self._usual)
+            line = Line(reading.each + asking.each, reading.per_page + asking.per_page)
+            self._lines[model, media_type] = line
+        return line.at(pages, documents)
 
     def groups(self, groups: Iterable[Backlog]) -> tuple[int, float]:
         """Waiting tasks, and the seconds of their work."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from docv2.documents import Page, PageRecord, PageUse
 from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task, TaskStatus
 
-BLOCK = 1024
+BLOCK = 128
 """Places that sums of waiting work are kept for."""
 
 
@@ -277,11 +277,16 @@ class Store(Protocol):
         """Rank among the waiting tasks: 1 is next. At most 10 ms at 100,000 waiting."""
         ...
 
-    async def backlog(self, before: int | None = None, *, since: int = 0) -> list[Backlog]:
-        """Waiting work before a place (or all of it), from a multiple of BLOCK on, summed by model and type.
+    async def tail(self) -> int:
+        """The place of the next task that is accepted, if nothing else is meanwhile."""
+        ...
 
-        At most 10 ms at 100,000 waiting, and 0.1 ms where there is no more than a BLOCK in between.
-        """
+    async def backlog(self, before: int | None = None) -> list[Backlog]:
+        """Waiting work before a place (or all of it), summed by model and type. At most 10 ms at 100,000 waiting."""
+        ...
+
+    async def backlog_of_block(self, before: int) -> list[Backlog]:
+        """Likewise, from the last multiple of BLOCK on alone. At most 0.1 ms."""
         ...
 
     async def depth(self) -> QueueDepth:

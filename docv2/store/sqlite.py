@@ -224,10 +224,19 @@ class SQLiteStore(Administration):
         rank: int = (await self._read("position", place=place))[0][0]
         return rank
 
-    async def backlog(self, before: int | None = None, *, since: int = 0) -> list[Backlog]:
-        """Waiting work before a place (or all of it), from a multiple of BLOCK on, summed by model and type."""
-        rows = await self._read("backlog", before=sys.maxsize if before is None else before, first=since)
+    async def tail(self) -> int:
+        """The place of the next task that is accepted."""
+        place: int = (await self._read("tail"))[0][0]
+        return place
+
+    async def backlog(self, before: int | None = None) -> list[Backlog]:
+        """Waiting work before a place (or all of it), summed by model and type."""
+        rows = await self._read("backlog", before=sys.maxsize if before is None else before)
         return [Backlog(*row) for row in rows]
+
+    async def backlog_of_block(self, before: int) -> list[Backlog]:
+        """Likewise, from the last multiple of BLOCK on alone."""
+        return [Backlog(*row) for row in await self._read("backlog_of_block", before=before)]
 
     async def depth(self) -> QueueDepth:
         """Counts of waiting and running tasks."""

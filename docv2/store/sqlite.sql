@@ -261,11 +261,11 @@ SELECT
     + (SELECT count(*) FROM tasks WHERE place >= :place / 128 * 128 AND place < :place AND status = 'waiting')
 
 -- name: backlog
--- Likewise, by model and type, from where a wide block begins.
+-- Likewise, by model and type.
 SELECT model, media_type, sum(tasks), sum(unread), sum(unread_bytes), sum(pages)
 FROM (
     SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog
-    WHERE width = 1024 AND bucket >= :first / 1024 AND bucket < :before / 1024
+    WHERE width = 1024 AND bucket < :before / 1024
     UNION ALL
     SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog
     WHERE width = 128 AND bucket >= :before / 1024 * 8 AND bucket < :before / 128
@@ -274,6 +274,16 @@ FROM (
     WHERE place >= :before / 128 * 128 AND place < :before AND status = 'waiting'
 )
 GROUP BY model, media_type
+
+-- name: backlog_of_block
+-- The last part of it alone.
+SELECT model, media_type, count(*), sum(unread), sum(unread_bytes), sum(pages_left) FROM tasks
+WHERE place >= :before / 128 * 128 AND place < :before AND status = 'waiting'
+GROUP BY model, media_type
+
+-- name: tail
+-- Places are never handed out twice, so that the row is there even when no task is.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tasks'), 0) + 1
 
 -- name: depth
 -- The sums for those that wait; those that run are few and have an index of their own, which is named since some

@@ -36,14 +36,19 @@ def count_plainly(tasks: list[Task], before: int | None, since: int = 0) -> list
     return [Backlog(*kind, *amounts) for kind, amounts in sorted(sums.items())]
 
 
+def in_order(groups: list[Backlog]) -> list[Backlog]:
+    return sorted(groups, key=lambda group: (group.model, group.media_type))
+
+
 async def assert_counts_are_right(store: Store, tasks: list[Task], places: list[int]) -> None:
     waiting = sorted(task.place for task in tasks if task.status is TaskStatus.WAITING)
     for place in places:
         assert await store.position(place) == 1 + sum(1 for other in waiting if other < place)
     for before in (*places, None):
-        for since in (0, ((before or tasks[-1].place) // BLOCK) * BLOCK):
-            found = sorted(await store.backlog(before, since=since), key=lambda group: (group.model, group.media_type))
-            assert found == count_plainly(tasks, before, since)
+        assert in_order(await store.backlog(before)) == count_plainly(tasks, before)
+    for before in places:
+        since = before // BLOCK * BLOCK
+        assert in_order(await store.backlog_of_block(before)) == count_plainly(tasks, before, since)
     assert (await store.depth()).waiting == len(waiting)
     for user_id in USERS:
         theirs = sum(task.user_id == user_id for task in tasks if task.status is TaskStatus.WAITING)
@@ -55,6 +60,14 @@ async def assert_counts_are_right(store: Store, tasks: list[Task], places: list[
 async def test_an_empty_queue_has_no_backlog(store: Store) -> None:
     assert await store.backlog() == []
     assert await store.position(1) == 1
+
+
+async def test_the_tail_is_the_place_of_the_next_task(store: Store) -> None:
+    assert await store.tail() == 1
+    for _ in range(3):
+        expected = await store.tail()
+        assert (await enqueue(store)).place == expected
+    assert await store.expire(time.time()) == []
 
 
 async def test_an_opened_task_counts_the_pages_left_and_no_bytes(store: Store) -> None:
@@ -122,6 +135,6 @@ async def test_counts_are_right_whatever_happens(store: Store, seed: int, count:
             tasks = list((await store.known(ids)).values())
             running = [task for task in tasks if task.status is TaskStatus.RUNNING]
             ids = [task.task_id for task in tasks]
-            edges = [1, 127, 128, 129, BLOCK - 1, BLOCK, BLOCK + 1, 8 * BLOCK - 1, 8 * BLOCK]
+            edges = [1, *(edge + off for edge in (BLOCK, 8 * BLOCK, 64 * BLOCK) for off in (-1, 0, 1))]
             places = [chance.choice(tasks).place for _ in range(3)] + [*edges, max(task.place for task in tasks)]
             await assert_counts_are_right(store, tasks, places)

@@ -159,7 +159,19 @@ PARAMETERS = {
 }  # fmt: skip
 
 
-HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
+HOT = [
+    "claim",
+    "get",
+    "next_retry",
+    "position",
+    "backlog",
+    "backlog_of_block",
+    "report",
+    "complete",
+    "cancel",
+    "expire",
+    "user_by_key",
+]
 HOT += ["answered", "complete_again", "copy_pages", "tasks_to_remove", "hangs_on_tasks", "remove_tasks"]
 HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
 HOT += ["standing", "submitted", "forget_submissions", "retry", "user", "ended_since"]
@@ -210,16 +222,17 @@ def test_a_claim_does_not_look_at_the_tasks_of_blocked_models(schema: sqlite3.Co
 
 
 def test_a_rank_and_the_work_ahead_cost_a_block_not_the_queue(schema: sqlite3.Connection) -> None:
-    add(schema, 2 * BLOCK)
-    place = 2 * BLOCK - 1
+    add(schema, 16 * BLOCK)
+    place = 16 * BLOCK - 1
     once = {name: steps(schema, name, place=place, before=place) for name in ("position", "backlog")}
-    near = steps(schema, "backlog", before=place, first=BLOCK)
-    add(schema, 8 * BLOCK)
-    place = 10 * BLOCK - 1
+    near = steps(schema, "backlog_of_block", before=place)
+    add(schema, 64 * BLOCK)
+    place = 80 * BLOCK - 1
     for name, before in once.items():
         assert steps(schema, name, place=place, before=place) < before + 300
-    assert steps(schema, "backlog", before=place, first=9 * BLOCK) < near + 100, "what is far ahead is left out"
+    assert steps(schema, "backlog_of_block", before=place) < near + 10, "what is far ahead is left out"
     assert steps(schema, "depth") < 300
+    assert steps(schema, "tail") < 50
 
 
 def test_limits_cost_the_same_however_much_a_window_holds(schema: sqlite3.Connection) -> None:

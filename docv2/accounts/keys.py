@@ -8,6 +8,7 @@ import hmac
 import logging
 import secrets
 import time
+from dataclasses import dataclass
 
 from docv2.errors import DocV2Error, InvalidValue, Unauthenticated
 from docv2.store.base import ApiKey, Store, User
@@ -22,6 +23,10 @@ SHOWN = len(PREFIX) + 6
 MAX_NAME = 200
 USED_SECONDS = 60.0
 """The last use of a key is written at most this often."""
+
+KEPT_SECONDS = 0.5
+"""A key that another process revokes is good for so long yet."""
+MOST_KEPT = 10_000
 
 
 def generate() -> str:
@@ -77,23 +82,45 @@ def _listed(user: User, key: str, name: str) -> ApiKey:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Whose a key is."""
+
+    user: User
+    key: ApiKey
+    good_until: float
+    """By the monotonic clock."""
+
+
 class KeyCheck:
-    """Tells whose a key is. Asks the store every time, so that a revocation is seen at once."""
+    """Tells whose a key is.
+
+    What was found is kept for a moment, since whoever polls many tasks sends one key each time. What this process
+    revokes is forgotten at once.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._kept: dict[str, _Found] = {}
+        self._revocations = store.revocations
         self._noted: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
 
     async def user(self, key: str) -> User:
         """The active user of a key that is not revoked; Unauthenticated for any other key."""
-        sought = digest(key)
-        found = await self._store.user_by_key(sought)
-        if found is None or not hmac.compare_digest(found[2], sought):
-            raise Unauthenticated("The API key is not valid")
-        user, api_key, _ = found
-        self._note_use(api_key)
-        return user
+        sought, now = digest(key), time.monotonic()
+        if self._revocations != self._store.revocations or len(self._kept) > MOST_KEPT:
+            self._kept.clear()
+            self._revocations = self._store.revocations
+        found = self._kept.get(sought)
+        if found is None or now >= found.good_until:
+            row = await self._store.user_by_key(sought)
+            if row is None or not hmac.compare_digest(row[2], sought):
+                self._kept.pop(sought, None)
+                raise Unauthenticated("The API key is not valid")
+            found = self._kept[sought] = _Found(row[0], row[1], now + KEPT_SECONDS)
+        self._note_use(found.key)
+        return found.user
 
     def _note_use(self, key: ApiKey) -> None:
         """Write down the use, beside the request: it must neither wait for the disk nor fail with it."""

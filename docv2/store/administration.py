@@ -37,6 +37,9 @@ class Administration(ABC):
     async def _request(self, command: Command[T]) -> T: ...
 
     @abstractmethod
+    async def _revoke(self, command: Command[T]) -> T: ...
+
+    @abstractmethod
     async def _read(self, name: str, **values: Any) -> list[sqlite3.Row]: ...
 
     @abstractmethod
@@ -97,7 +100,7 @@ class Administration(ABC):
 
     async def remove_user(self, user_id: str) -> int | None:
         """Remove an account that is shut out and has no tasks, with its keys; None for any other."""
-        return await self._request(partial(_remove_user, {"user_id": user_id}))
+        return await self._revoke(partial(_remove_user, {"user_id": user_id}))
 
     # -- accounts -----------------------------------------------------------------------------------------------------
     async def user(self, user_id: str) -> User | None:
@@ -107,12 +110,12 @@ class Administration(ABC):
 
     async def set_active(self, user_id: str, *, active: bool) -> bool:
         """Shut a user out or let one in; False where that would leave no active administrator."""
-        return await self._request(partial(count, "set_active", {"user_id": user_id, "active": active})) > 0
+        return await self._revoke(partial(count, "set_active", {"user_id": user_id, "active": active})) > 0
 
     async def rotate_key(self, key_id: str, key: ApiKey, sha256: str) -> None:
         """Add a key and revoke the one that it takes the place of."""
         values = {**values_of(key), "sha256": sha256, "own": False}
-        await self._request(partial(_rotate_key, {"key_id": key_id, "now": time.time()}, values))
+        await self._revoke(partial(_rotate_key, {"key_id": key_id, "now": time.time()}, values))
 
     # -- the configuration --------------------------------------------------------------------------------------------
     async def add_configuration(self, new: Configuration) -> None:

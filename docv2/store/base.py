@@ -362,6 +362,11 @@ class Store(Protocol):
         ...
 
     # -- accounts -----------------------------------------------------------------------------------------------------
+    @property
+    def revocations(self) -> int:
+        """How often this process revoked a key or shut a user out: another number means not to trust what was read."""
+        ...
+
     async def add_user(self, user: User) -> None:
         """Add a user; Conflict where the e-mail is taken (compared without case)."""
         ...

@@ -52,6 +52,7 @@ class SQLiteStore(Administration):
         self._reader = reader
         self._lists = lists
         self._handing_back: set[asyncio.Task[None]] = set()
+        self.revocations = 0
 
     @classmethod
     async def open(cls, path: Path, *, checkpoints: bool = True, driver: ModuleType = DRIVER) -> Self:
@@ -328,11 +329,11 @@ class SQLiteStore(Administration):
     async def replace_own_key(self, key: ApiKey, sha256: str) -> None:
         """Add the key that its user made; the one before it is revoked in the same moment."""
         values = {**values_of(key), "sha256": sha256, "own": True, "now": time.time()}
-        await self._request(partial(_replace_own_key, values))
+        await self._revoke(partial(_replace_own_key, values))
 
     async def revoke_own_key(self, user_id: str) -> ApiKey | None:
         """Revoke the key that the user made and answer it; None where there is none."""
-        rows = await self._request(partial(fetch, "revoke_own_key", {"user_id": user_id, "now": time.time()}))
+        rows = await self._revoke(partial(fetch, "revoke_own_key", {"user_id": user_id, "now": time.time()}))
         return ApiKey(*rows[0]) if rows else None
 
     async def user_by_key(self, sha256: str) -> tuple[User, ApiKey, str] | None:
@@ -346,7 +347,7 @@ class SQLiteStore(Administration):
 
     async def revoke_key(self, key_id: str) -> bool:
         """Revoke a key; False where there is no such unrevoked key."""
-        return await self._request(partial(count, "revoke_key", {"key_id": key_id, "now": time.time()})) > 0
+        return await self._revoke(partial(count, "revoke_key", {"key_id": key_id, "now": time.time()})) > 0
 
     async def key_used(self, key_id: str, when: float) -> None:
         """Note when a key was used last (Unix seconds)."""
@@ -355,6 +356,12 @@ class SQLiteStore(Administration):
     # -- ways to the database -----------------------------------------------------------------------------------------
     async def _request(self, command: Command[T]) -> T:
         return await self._writer.submit(Kind.REQUEST, command)
+
+    async def _revoke(self, command: Command[T]) -> T:
+        try:
+            return await self._request(command)
+        finally:
+            self.revocations += 1
 
     async def _result(self, name: str, claim: Claim, values: Values, steps: Sequence[Step] = ()) -> None:
         """A worker's write: only under its claim, and tried until it is done, for it must not be lost."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from docv2.accounts import keys, users
 from docv2.accounts.keys import KeyCheck
 from docv2.errors import Conflict, InvalidValue, NotFound, Unauthenticated, Unavailable
+from docv2.store.base import ApiKey, User
 from docv2.store.sqlite import SQLiteStore
 
 
@@ -52,14 +54,63 @@ async def test_any_other_key_does_not(store: SQLiteStore, key: str) -> None:
         await KeyCheck(store).user(key)
 
 
-async def test_a_revocation_by_another_process_is_seen_by_the_next_request(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_a_revocation_by_another_process_is_seen_within_a_second(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listed, key = await keys.create(store, await users.add(store, "ada@example.org"))
     check = KeyCheck(store)
     await check.user(key)
     async with await SQLiteStore.open(tmp_path / "docv2.db", checkpoints=False) as beside:
         assert await beside.revoke_key(listed.key_id)
+    later = time.monotonic() + 1
+    monkeypatch.setattr("docv2.accounts.keys.time.monotonic", lambda: later)
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            await check.user(key)
+    await check.close()
+
+
+async def _revoked(store: SQLiteStore, user: User, key: ApiKey) -> None:
+    assert await store.revoke_key(key.key_id)
+
+
+async def _rotated(store: SQLiteStore, user: User, key: ApiKey) -> None:
+    await keys.rotate(store, user, key)
+
+
+async def _shut_out(store: SQLiteStore, user: User, key: ApiKey) -> None:
+    await users.add(store, "root@example.org", role="admin")
+    await users.set_active(store, user.user_id, active=False)
+
+
+async def _removed(store: SQLiteStore, user: User, key: ApiKey) -> None:
+    await _shut_out(store, user, key)
+    assert await store.remove_user(user.user_id) is not None
+
+
+@pytest.mark.parametrize("end", [_revoked, _rotated, _shut_out, _removed])
+async def test_what_this_process_takes_away_is_gone_at_once(
+    store: SQLiteStore, end: Callable[[SQLiteStore, User, ApiKey], Awaitable[None]]
+) -> None:
+    user = await users.add(store, "ada@example.org")
+    key, text = await keys.create(store, user)
+    check = KeyCheck(store)
+    await check.user(text)
+    await end(store, user, key)
     with pytest.raises(Unauthenticated):
-        await check.user(key)
+        await check.user(text)
+    await check.close()
+
+
+@pytest.mark.parametrize("end", ["replace", "revoke"])
+async def test_so_is_the_key_that_its_user_made(store: SQLiteStore, end: str) -> None:
+    user = await users.add(store, "ada@example.org")
+    _, text = await keys.replace_own(store, user)
+    check = KeyCheck(store)
+    await check.user(text)
+    await (keys.replace_own(store, user) if end == "replace" else store.revoke_own_key(user.user_id))
+    with pytest.raises(Unauthenticated):
+        await check.user(text)
     await check.close()
 
 

@@ -372,6 +372,9 @@ class SQLiteStore(Administration):
         if self._reader is None:
             return await self._writer.submit(Kind.READ, partial(fetch, name, values))
         try:
+            if not self._reader.in_transaction:
+                self._reader.execute("BEGIN")
+                asyncio.get_running_loop().call_soon(self._reader.execute, "COMMIT")
             return fetch(name, values, self._reader)
         except ERRORS as error:
             raise translate(error) from error

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from docv2.documents import MediaType
-from docv2.store.base import BLOCK, Store
+from docv2.store.base import BLOCKS, Store
 from docv2.tasks import Backlog, Sums, Task, TaskStatus
 
 FIRST_SECONDS_PER_PAGE = 3.0
@@ -82,7 +82,7 @@ class Estimator:
         self._rates: tuple[float, _Rates] | None = None
         """With the time at which they were read."""
         self._far: dict[int, _Far] = {}
-        """By the first place of some blocks, what waits before it."""
+        """What waits before some places, at each of which a block begins."""
         self._far_emptied = 0.0
 
     async def wait_seconds(self, task: Task) -> float:
@@ -99,9 +99,7 @@ class Estimator:
     async def at_tail(self, model: str, media_type: str, size: int, pages: int | None = None) -> tuple[float, float]:
         """Seconds that a document which is not in the queue yet would wait there, and then take."""
         rates = await self._current()
-        return await self._wait(rates, await self._store.tail()), rates.work(
-            model, media_type, pages or rates.pages(media_type, size, 1)
-        )
+        return await self._wait(rates, await self._store.tail()), rates.kind(model, media_type).work(size, pages)
 
     async def _current(self) -> _Rates:
         now = time.monotonic()
@@ -113,7 +111,7 @@ class Estimator:
         """Seconds until all ahead has been taken up and a slot is free once more."""
         slots = max(1, self._slots())
         left = sorted(rates.left(running) for running in self._running())
-        tasks, work = await self._ahead(rates, place, slots)
+        tasks, work = await self._ahead(rates, place, slots, BLOCKS)
         tasks, work = tasks + len(left), work + sum(left)
         if tasks < slots:
             return 0.0
@@ -121,31 +119,57 @@ class Estimator:
         under_way = (slots - 1) / 2 * work / tasks
         return max(left[0] if len(left) >= slots else 0.0, (work - under_way) / slots)
 
-    async def _ahead(self, rates: _Rates, place: int, slots: int) -> tuple[int, float]:
+    async def _ahead(self, rates: _Rates, place: int, slots: int, blocks: Sequence[int]) -> tuple[int, float]:
         """Tasks that wait before a place, and the seconds of their work.
 
-        As it is within its block, and as it was a moment ago before that.
+        As it is within its block, the first of `blocks`, and as it was a moment ago before that.
         """
-        now, block = time.monotonic(), place // BLOCK * BLOCK
-        if now - self._far_emptied >= FRESH_AT_MOST:
+        if not blocks:
+            return rates.groups(await self._store.backlog(place))
+        now, since = time.monotonic(), place // blocks[0] * blocks[0]
+        far = self._far.get(since)
+        if far is None or now >= far.good_until:
+            tasks, seconds = await self._ahead(rates, since, slots, blocks[1:])
+            fresh = min(FRESH_AT_MOST, seconds / slots * FRESH_SHARE)
+            far = self._keep(since, _Far(tasks, seconds, now + fresh))
+        tasks, seconds = rates.groups(await self._store.backlog(place, since=since))
+        return tasks + far.tasks, seconds + far.seconds
+
+    def _keep(self, place: int, far: _Far) -> _Far:
+        now = time.monotonic()
+        if now - self._far_emptied >= FRESH_AT_MOST:  # whatever is older is of no use any more
             self._far.clear()
             self._far_emptied = now
-        far = self._far.get(block)
-        if far is None or now >= far.good_until:
-            tasks, seconds = rates.groups(await self._store.backlog(block))
-            far = self._far[block] = _Far(now + seconds / slots * FRESH_SHARE, tasks, seconds)
-        tasks, seconds = rates.groups(await self._store.backlog_of_block(place))
-        return tasks + far.tasks, seconds + far.seconds
+        self._far[place] = far
+        return far
 
 
 @dataclass(frozen=True, slots=True)
 class _Far:
-    """What waits before a block."""
+    """What waits before a place."""
 
-    good_until: float
-    """By the monotonic clock."""
     tasks: int
     seconds: float
+    good_until: float
+    """By the monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is known of the documents of one type that one model is asked about."""
+
+    line: Line
+    """Of reading and asking together."""
+    bytes_per_page: float | None
+    """None where a document is one page whatever its size."""
+
+    def pages(self, size: int, documents: int = 1) -> float:
+        """Pages that so many bytes hold; at least one a document."""
+        return max(documents, size / self.bytes_per_page) if self.bytes_per_page else documents
+
+    def work(self, size: int, pages: int | None) -> float:
+        """Seconds of work in one document; `pages` where they are known."""
+        return self.line.at(pages or self.pages(size))
 
 
 class _Rates:
@@ -160,39 +184,35 @@ class _Rates:
             models[name.partition(" ")[2]].append(sums)
         self._models = {model: fit(_joint(found)) for model, found in models.items()}
         self._usual = fit(_joint(asking.values())) if asking else Line(0.0, FIRST_SECONDS_PER_PAGE)
-        self._lines: dict[tuple[str, str], Line] = {}
+        self._kinds: dict[tuple[str, str], _Kind] = {}
 
     @classmethod
     async def load(cls, store: Store) -> _Rates:
         return cls(*[await store.measured(kind) for kind in ("asking", "reading", "bytes")])
 
-    def pages(self, media_type: str, size: int, documents: int) -> float:
-        """Pages that so many bytes of a type hold; at least one a document."""
-        per_page = self._sizes.get(media_type) or FIRST_BYTES_PER_PAGE.get(media_type)
-        return max(documents, size / per_page) if per_page else documents
-
-    def work(self, model: str, media_type: str, pages: float, documents: int = 1) -> float:
-        """Seconds of work in so many pages."""
-        line = self._lines.get((model, media_type))
-        if line is None:
+    def kind(self, model: str, media_type: str) -> _Kind:
+        """What to expect of documents of a type that a model is asked about."""
+        kind = self._kinds.get((model, media_type))
+        if kind is None:
             reading = self._reading.get(media_type, Line(0.0, 0.0))
             asking = self._asking.get(asked(model, media_type)) or self._models.get(model, self._usual)
             line = Line(reading.each + asking.each, reading.per_page + asking.per_page)
-            self._lines[model, media_type] = line
-        return line.at(pages, documents)
+            kind = _Kind(line, self._sizes.get(media_type) or FIRST_BYTES_PER_PAGE.get(media_type))
+            self._kinds[model, media_type] = kind
+        return kind
 
     def groups(self, groups: Iterable[Backlog]) -> tuple[int, float]:
         """Waiting tasks, and the seconds of their work."""
-        tasks, seconds = 0, 0.0
-        for group in groups:
-            unread = self.pages(group.media_type, group.unread_bytes, group.unread) if group.unread else 0.0
-            tasks += group.tasks
-            seconds += self.work(group.model, group.media_type, group.pages + unread, group.tasks)
-        return tasks, seconds
+        all_tasks, seconds = 0, 0.0
+        for model, media_type, tasks, unread, unread_bytes, pages in groups:
+            kind = self.kind(model, media_type)
+            all_tasks += tasks
+            seconds += kind.line.at(pages + (kind.pages(unread_bytes, unread) if unread else 0.0), tasks)
+        return all_tasks, seconds
 
     def task(self, task: Task) -> float:
         """Seconds of work in one task."""
-        return self.work(task.model, task.media_type, task.pages_total or self.pages(task.media_type, task.size, 1))
+        return self.kind(task.model, task.media_type).work(task.size, task.pages_total)
 
     def left(self, task: Task) -> float:
         """Seconds of work left in a running task; one overdue is expected to need a tenth of its estimate yet."""

@@ -9,8 +9,8 @@ from typing import Protocol
 from docv2.documents import Page, PageRecord, PageUse
 from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task, TaskStatus
 
-BLOCK = 128
-"""Places that sums of waiting work are kept for."""
+BLOCKS = (128, 1024)
+"""Places that make a block, a narrow and a wide one: sums of waiting work are kept for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,12 +281,11 @@ class Store(Protocol):
         """The place of the next task that is accepted, if nothing else is meanwhile."""
         ...
 
-    async def backlog(self, before: int | None = None) -> list[Backlog]:
-        """Waiting work before a place (or all of it), summed by model and type. At most 10 ms at 100,000 waiting."""
-        ...
+    async def backlog(self, before: int | None = None, *, since: int = 0) -> list[Backlog]:
+        """Waiting work before a place (or all of it), summed by model and type, from where a block of `before` begins.
 
-    async def backlog_of_block(self, before: int) -> list[Backlog]:
-        """Likewise, from the last multiple of BLOCK on alone. At most 0.1 ms."""
+        At most 10 ms at 100,000 waiting, and 0.1 ms within a block.
+        """
         ...
 
     async def depth(self) -> QueueDepth:

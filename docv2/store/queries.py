@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import fields
 from importlib.resources import files
 from typing import Any
+
+from docv2.tasks import Task
 
 Values = dict[str, Any]
 """The parameters of a statement by name."""
 
 
-def load_queries(text: str) -> dict[str, str]:
-    """Cut a file of `-- name: …` sections into statements by name."""
-    sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
-    return {name.strip(): statement.strip() for name, _, statement in sections}
+TASK_COLUMNS = tuple(field.name for field in fields(Task))
+"""In the order in which a task is made of them."""
+
+LISTS: Mapping[str, str] = {
+    "task": ", ".join(f"tasks.{name}" for name in TASK_COLUMNS),
+    "listed_task": ", ".join("NULL" if name == "result" else f"tasks.{name}" for name in TASK_COLUMNS),
+}
+"""What stands for a task in a statement."""
 
 
-QUERIES = load_queries((files("docv2.store") / "sqlite.sql").read_text(encoding="utf-8"))
+def load_queries(text: str, parts: Mapping[str, str]) -> dict[str, str]:
+    """Cut a file of `-- name: …` sections into statements by name.
+
+    `{name}` in a statement stands for one of `parts` or for the section `-- part: name`.
+    """
+    named: dict[str, dict[str, str]] = {"name": {}, "part": dict(parts)}
+    for found in re.finditer(
+        r"^-- (name|part): (\w+)\n(.*?)(?=^-- (?:name|part): |\Z)", text, re.MULTILINE | re.DOTALL
+    ):
+        named[found[1]][found[2]] = found[3].strip()
+    return {
+        name: re.sub(r"\{(\w+)\}", lambda used: named["part"][used[1]], statement)
+        for name, statement in named["name"].items()
+    }
+
+
+QUERIES = load_queries((files("docv2.store") / "sqlite.sql").read_text(encoding="utf-8"), LISTS)
 
 
 def fetch(name: str, values: Values, connection: sqlite3.Connection) -> list[sqlite3.Row]:

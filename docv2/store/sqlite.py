@@ -17,6 +17,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
@@ -230,14 +231,10 @@ class SQLiteStore(Administration):
         place: int = (await self._read("tail"))[0][0]
         return place
 
-    async def backlog(self, before: int | None = None) -> list[Backlog]:
-        """Waiting work before a place (or all of it), summed by model and type."""
-        rows = await self._read("backlog", before=sys.maxsize if before is None else before)
-        return [Backlog(*row) for row in rows]
-
-    async def backlog_of_block(self, before: int) -> list[Backlog]:
-        """Likewise, from the last multiple of BLOCK on alone."""
-        return [Backlog(*row) for row in await self._read("backlog_of_block", before=before)]
+    async def backlog(self, before: int | None = None, *, since: int = 0) -> list[Backlog]:
+        """Waiting work before a place, or all of it, by model and type; `since` is where a block of `before` begins."""
+        rows = await self._read("backlog", before=sys.maxsize if before is None else before, first=since)
+        return list(starmap(Backlog, rows))
 
     async def depth(self) -> QueueDepth:
         """Counts of waiting and running tasks."""

@@ -1,5 +1,6 @@
 -- Every statement of the SQLite store by name, each with the reason for its shape. Times are parameters, so that one
--- clock rules. tests/unit/test_store_sqlite.py pins how little the hot ones look at.
+-- clock rules. {task} stands for the columns of a task in their order, {listed_task} for them without the answer, {rank}
+-- for the part of that name. tests/unit/test_store_sqlite.py pins how little the hot ones look at.
 
 -- name: enqueue
 -- The place is the row id: handed out under the write lock, so the order of places is the order of acceptance.
@@ -10,15 +11,15 @@ VALUES
     (:task_id, :user_id, :filename, :media_type, :size, :sha256, :prompt, :model, :temperature, :max_tokens, :detail,
      :response_format, :fresh, :estimated_wait, :estimated_work, :now)
 ON CONFLICT (task_id) DO NOTHING
-RETURNING *
+RETURNING {task}
 
 -- name: get
 -- A point read by the unique index: status polls are the most frequent call of all.
-SELECT * FROM tasks WHERE task_id = :task_id
+SELECT {task} FROM tasks WHERE task_id = :task_id
 
 -- name: same_request
 -- What a request under this key became, and its fingerprint.
-SELECT idempotency_keys.request_sha256, tasks.*
+SELECT {task}, idempotency_keys.request_sha256
 FROM idempotency_keys JOIN tasks ON tasks.task_id = idempotency_keys.task_id
 WHERE idempotency_keys.user_id = :user_id AND idempotency_keys.key = :key
 
@@ -30,35 +31,15 @@ INSERT INTO idempotency_keys (user_id, key, request_sha256, task_id) VALUES (:us
 -- Walks the user's part of one index backwards from the last place seen, so that a page costs the same wherever it is.
 -- Answers can be long and are not listed. The rank as in `position`.
 SELECT
-    place, task_id, user_id, tasks.status, filename, media_type, size, sha256, prompt, model, temperature, max_tokens,
-    detail, response_format, fresh, estimated_wait, estimated_work, created_at, started_at, claimed_at,
-    worked_seconds, ended_at, attempt, owner, crashes, upstream_failures, not_before, stage, progress, pages_done,
-    pages_total, NULL AS result, error, error_type,
-    iif(
-        status = 'waiting',
-        1
-        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 8192 AND bucket < tasks.place / 8192), 0)
-        + coalesce((
-            SELECT sum(backlog.tasks) FROM backlog
-            WHERE width = 1024 AND bucket >= tasks.place / 8192 * 8 AND bucket < tasks.place / 1024
-        ), 0)
-        + coalesce((
-            SELECT sum(backlog.tasks) FROM backlog
-            WHERE width = 128 AND bucket >= tasks.place / 1024 * 8 AND bucket < tasks.place / 128
-        ), 0)
-        + (
-            SELECT count(*) FROM tasks AS others
-            WHERE others.place >= tasks.place / 128 * 128 AND others.place < tasks.place AND others.status = 'waiting'
-        ),
-        NULL
-    ) AS position
+    {listed_task},
+    iif(tasks.status = 'waiting', {rank}, NULL) AS position
 FROM tasks INDEXED BY tasks_of_user
 WHERE user_id = :user_id AND place < :before AND (:status IS NULL OR status = :status)
 ORDER BY place DESC LIMIT :limit
 
 -- name: known
 -- The ids as one JSON array, so that any number of them is one statement.
-SELECT * FROM tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))
+SELECT {task} FROM tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))
 
 -- name: claim
 -- One statement, so that no two claimers can take the same task. `models` steps from model to model through the index
@@ -80,7 +61,7 @@ WHERE place = (
     ))
     FROM models WHERE model NOT IN (SELECT value FROM json_each(:blocked_models))
 )
-RETURNING *
+RETURNING {task}
 
 -- name: next_retry
 -- Reads one entry of an index that holds the backed-off tasks alone.
@@ -247,38 +228,38 @@ UPDATE tasks SET status = 'waiting', owner = NULL, claimed_at = NULL, stage = NU
 WHERE status = 'running'
 RETURNING place, task_id
 
+-- part: rank
+-- 1 and how many wait before `place`. Wide blocks from the sums, then narrow ones, the rest of its own by place.
+1
++ coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 8192 AND bucket < place / 8192), 0)
++ coalesce((
+    SELECT sum(backlog.tasks) FROM backlog WHERE width = 1024 AND bucket >= place / 8192 * 8 AND bucket < place / 1024
+), 0)
++ coalesce((
+    SELECT sum(backlog.tasks) FROM backlog WHERE width = 128 AND bucket >= place / 1024 * 8 AND bucket < place / 128
+), 0)
++ (
+    SELECT count(*) FROM (SELECT place AS other, status AS its_status FROM tasks)
+    WHERE other >= place / 128 * 128 AND other < place AND its_status = 'waiting'
+)
+
 -- name: position
--- Wide blocks from the sums, then narrow ones, the rest of its own block by place.
-SELECT
-    1
-    + coalesce((SELECT sum(tasks) FROM backlog WHERE width = 8192 AND bucket < :place / 8192), 0)
-    + coalesce((
-        SELECT sum(tasks) FROM backlog WHERE width = 1024 AND bucket >= :place / 8192 * 8 AND bucket < :place / 1024
-    ), 0)
-    + coalesce((
-        SELECT sum(tasks) FROM backlog WHERE width = 128 AND bucket >= :place / 1024 * 8 AND bucket < :place / 128
-    ), 0)
-    + (SELECT count(*) FROM tasks WHERE place >= :place / 128 * 128 AND place < :place AND status = 'waiting')
+-- Of a place, whether or not a task has it.
+SELECT {rank} FROM (SELECT :place AS place)
 
 -- name: backlog
--- Likewise, by model and type.
+-- Likewise, by model and type; `first` is where a block of `before` begins.
 SELECT model, media_type, sum(tasks), sum(unread), sum(unread_bytes), sum(pages)
 FROM (
     SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog
-    WHERE width = 1024 AND bucket < :before / 1024
+    WHERE width = 1024 AND bucket >= :first / 1024 AND bucket < :before / 1024
     UNION ALL
     SELECT model, media_type, tasks, unread, unread_bytes, pages FROM backlog
-    WHERE width = 128 AND bucket >= :before / 1024 * 8 AND bucket < :before / 128
+    WHERE width = 128 AND bucket >= max(:first / 128, :before / 1024 * 8) AND bucket < :before / 128
     UNION ALL
     SELECT model, media_type, 1, unread, unread_bytes, pages_left FROM tasks
     WHERE place >= :before / 128 * 128 AND place < :before AND status = 'waiting'
 )
-GROUP BY model, media_type
-
--- name: backlog_of_block
--- The last part of it alone.
-SELECT model, media_type, count(*), sum(unread), sum(unread_bytes), sum(pages_left) FROM tasks
-WHERE place >= :before / 128 * 128 AND place < :before AND status = 'waiting'
 GROUP BY model, media_type
 
 -- name: tail
@@ -408,28 +389,8 @@ WHERE version <= :up_to ORDER BY version DESC LIMIT :limit
 -- name: all_tasks
 -- As `tasks_of`, along the places of all. A rare status is looked for through many others; nobody asks often.
 SELECT
-    place, task_id, user_id, tasks.status, filename, media_type, size, sha256, prompt, model, temperature, max_tokens,
-    detail, response_format, fresh, estimated_wait, estimated_work, created_at, started_at, claimed_at,
-    worked_seconds, ended_at, attempt, owner, crashes, upstream_failures, not_before, stage, progress, pages_done,
-    pages_total, NULL AS result, error, error_type,
-    iif(
-        status = 'waiting',
-        1
-        + coalesce((SELECT sum(backlog.tasks) FROM backlog WHERE width = 8192 AND bucket < tasks.place / 8192), 0)
-        + coalesce((
-            SELECT sum(backlog.tasks) FROM backlog
-            WHERE width = 1024 AND bucket >= tasks.place / 8192 * 8 AND bucket < tasks.place / 1024
-        ), 0)
-        + coalesce((
-            SELECT sum(backlog.tasks) FROM backlog
-            WHERE width = 128 AND bucket >= tasks.place / 1024 * 8 AND bucket < tasks.place / 128
-        ), 0)
-        + (
-            SELECT count(*) FROM tasks AS others
-            WHERE others.place >= tasks.place / 128 * 128 AND others.place < tasks.place AND others.status = 'waiting'
-        ),
-        NULL
-    ) AS position
+    {listed_task},
+    iif(tasks.status = 'waiting', {rank}, NULL) AS position
 FROM tasks
 WHERE place < :before AND (:status IS NULL OR status = :status)
 ORDER BY place DESC LIMIT :limit
@@ -444,7 +405,7 @@ UPDATE tasks SET
     crashes = 0, upstream_failures = 0, not_before = 0, stage = NULL, progress = 0, estimated_wait = NULL,
     estimated_work = NULL
 WHERE task_id = :task_id AND status = 'failed'
-RETURNING *
+RETURNING {task}
 
 -- name: forget_last_answer
 -- Of a task that wanted an answer in a form: with the one that did not fit, every other try would end as the first did.

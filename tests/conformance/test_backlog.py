@@ -11,7 +11,7 @@ from collections import defaultdict
 import pytest
 
 from docv2.errors import RateLimited
-from docv2.store.base import BLOCK, Limits, Store
+from docv2.store.base import BLOCKS, Limits, Store
 from docv2.tasks import Backlog, Task, TaskStatus
 from tests.conformance.samples import RESULT, current, enqueue, page
 
@@ -46,9 +46,8 @@ async def assert_counts_are_right(store: Store, tasks: list[Task], places: list[
         assert await store.position(place) == 1 + sum(1 for other in waiting if other < place)
     for before in (*places, None):
         assert in_order(await store.backlog(before)) == count_plainly(tasks, before)
-    for before in places:
-        since = before // BLOCK * BLOCK
-        assert in_order(await store.backlog_of_block(before)) == count_plainly(tasks, before, since)
+        for since in (before // block * block for block in BLOCKS if before):
+            assert in_order(await store.backlog(before, since=since)) == count_plainly(tasks, before, since)
     assert (await store.depth()).waiting == len(waiting)
     for user_id in USERS:
         theirs = sum(task.user_id == user_id for task in tasks if task.status is TaskStatus.WAITING)
@@ -135,6 +134,6 @@ async def test_counts_are_right_whatever_happens(store: Store, seed: int, count:
             tasks = list((await store.known(ids)).values())
             running = [task for task in tasks if task.status is TaskStatus.RUNNING]
             ids = [task.task_id for task in tasks]
-            edges = [1, *(edge + off for edge in (BLOCK, 8 * BLOCK, 64 * BLOCK) for off in (-1, 0, 1))]
+            edges = [1, *(edge + off for edge in (*BLOCKS, 8 * BLOCKS[-1]) for off in (-1, 0, 1))]
             places = [chance.choice(tasks).place for _ in range(3)] + [*edges, max(task.place for task in tasks)]
             await assert_counts_are_right(store, tasks, places)

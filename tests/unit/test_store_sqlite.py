@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from docv2.store import sqlite
-from docv2.store.base import BLOCK, QueueDepth
+from docv2.store.base import BLOCKS, QueueDepth
 from docv2.store.engine import DRIVER, connect_writer, is_safe_beside_writer
 from docv2.store.migrate import migrate
 from docv2.store.queries import QUERIES
@@ -222,15 +222,20 @@ def test_a_claim_does_not_look_at_the_tasks_of_blocked_models(schema: sqlite3.Co
 
 
 def test_a_rank_and_the_work_ahead_cost_a_block_not_the_queue(schema: sqlite3.Connection) -> None:
-    add(schema, 16 * BLOCK)
-    place = 16 * BLOCK - 1
+    narrow, wide = BLOCKS
+    add(schema, 2 * wide)
+    place = 2 * wide - 1
     once = {name: steps(schema, name, place=place, before=place) for name in ("position", "backlog")}
-    near = steps(schema, "backlog_of_block", before=place)
-    add(schema, 64 * BLOCK)
-    place = 80 * BLOCK - 1
+    within = {block: steps(schema, "backlog", before=place, first=place // block * block) for block in BLOCKS}
+    assert within[narrow] < within[wide] < once["backlog"]
+    add(schema, 8 * wide)
+    place = 10 * wide - 1
     for name, before in once.items():
         assert steps(schema, name, place=place, before=place) < before + 300
-    assert steps(schema, "backlog_of_block", before=place) < near + 10, "what is far ahead is left out"
+    for block, before in within.items():
+        assert steps(schema, "backlog", before=place, first=place // block * block) < before + 10, (
+            "the rest is left out"
+        )
     assert steps(schema, "depth") < 300
     assert steps(schema, "tail") < 50
 

@@ -33,9 +33,10 @@ from docv2.telemetry.notify import fed_watchdog, notify
 from docv2.views import Accepted, CancelledTask, PageList, TaskList, TaskView
 from docv2.web import accounts, administration, metrics, middleware, models, openapi, system, tasks
 from docv2.web.inputs import NoQuery, with_query
+from docv2.web.proxies import ClientAddress
 from docv2.web.route import Route
 from docv2.web.server import Runner
-from docv2.web.state import DESCRIPTION, KEY_CHECK, ROUTE_TABLE, SERVICES
+from docv2.web.state import CLIENT_ADDRESS, DESCRIPTION, KEY_CHECK, ROUTE_TABLE, SERVICES
 
 if TYPE_CHECKING:
     from docv2.bootstrap import Services
@@ -121,6 +122,7 @@ def create_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[middleware.around])
     app[SERVICES] = services
     app[KEY_CHECK] = KeyCheck(services.store)
+    app[CLIENT_ADDRESS] = ClientAddress(services.settings.trusted_proxies)
     app[ROUTE_TABLE] = ROUTES
     app[DESCRIPTION] = []
     app.on_response_prepare.append(middleware.on_prepare)

@@ -17,8 +17,7 @@ from docv2.store.base import User
 from docv2.telemetry import logs, metrics
 from docv2.web import audit
 from docv2.web.answers import CLIENT_GONE, complete_headers, failure, new_request_id, plain_failure
-from docv2.web.proxies import client_address
-from docv2.web.state import CLIENT, KEY_CHECK, REQUEST_ID, SERVICES, USER
+from docv2.web.state import CLIENT, CLIENT_ADDRESS, KEY_CHECK, REQUEST_ID, SERVICES, USER
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("docv2.web.access")
@@ -32,7 +31,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     sent = request.headers.get("X-Request-ID", "")
     request_id = sent if REQUEST_ID_FORM.fullmatch(sent) else new_request_id()
     request[REQUEST_ID] = request_id
-    request[CLIENT] = client_address(request, request.app[SERVICES].settings.trusted_proxies)
+    request[CLIENT] = request.app[CLIENT_ADDRESS](request)
     logs.request_id.set(request_id)
     begin = time.perf_counter()
     status, response = CLIENT_GONE, None

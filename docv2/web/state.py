@@ -10,6 +10,7 @@ from aiohttp import web
 from docv2.accounts.keys import KeyCheck
 from docv2.store.base import User
 from docv2.validation import Input
+from docv2.web.proxies import ClientAddress
 
 if TYPE_CHECKING:
     from docv2.bootstrap import Services
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SERVICES: web.AppKey[Services] = web.AppKey("services")
 KEY_CHECK = web.AppKey("key_check", KeyCheck)
+CLIENT_ADDRESS = web.AppKey("client_address", ClientAddress)
 ROUTE_TABLE: web.AppKey[Iterable[Route]] = web.AppKey("route_table")
 """What the application answers."""
 DESCRIPTION: web.AppKey[list[bytes]] = web.AppKey("description")

@@ -165,7 +165,6 @@ HOT = [
     "next_retry",
     "position",
     "backlog",
-    "backlog_of_block",
     "report",
     "complete",
     "cancel",

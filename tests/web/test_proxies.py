@@ -11,7 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from docv2.store.sqlite import SQLiteStore
-from docv2.web.proxies import client_address, is_forwarded
+from docv2.web.proxies import ClientAddress, is_forwarded
 from tests.web.site import open_site
 
 OURS = (ip_network("127.0.0.1"), ip_network("::1"), ip_network("10.1.0.0/16"))
@@ -30,7 +30,7 @@ class Transport:
 
 def seen(peer: str | None, *forwarded: str) -> str:
     headers = CIMultiDict([("X-Forwarded-For", value) for value in forwarded])
-    return client_address(make_mocked_request("GET", "/", headers, transport=Transport(peer)), OURS)
+    return ClientAddress(OURS)(make_mocked_request("GET", "/", headers, transport=Transport(peer)))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ import docv2
 from docv2 import settings as configuration
 from docv2.accounts import keys as api_keys
 from docv2.accounts import users as accounts
-from docv2.commands.process import process
 from docv2.config import RuntimeConfig, from_settings
 from docv2.errors import DocV2Error, NotFound, StartError
 from docv2.settings import Settings
@@ -37,6 +36,16 @@ With these, 16 clients had their files accepted 1.7 times as fast."""
 
 class _Commands(click.Group):
     """Tells an expected error in one line each; exit status 2 where the configuration is at fault, else 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "process"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "process":
+            from docv2.commands.process import process  # here: the server shall not hold a client
+
+            return process
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -59,9 +68,6 @@ def main() -> None:
 
     Settings come from the environment and from .env; docs/configuration.md lists them.
     """
-
-
-main.add_command(process)
 
 
 @main.command()

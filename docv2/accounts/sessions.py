@@ -7,9 +7,9 @@ import logging
 import secrets
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-
-import jwt
+from types import ModuleType
 
 from docv2.accounts.attempts import Attempts, network_of
 from docv2.accounts.passwords import Passwords
@@ -59,6 +59,7 @@ class Sessions:
         self._passwords = Passwords()
         self._by_email = Attempts(PER_EMAIL, WINDOW)
         self._by_network = Attempts(PER_NETWORK, WINDOW)
+        self._library: ModuleType | None = None
 
     async def sign_in(self, email: str, password: str, address: str) -> Session:
         """A session for whoever knows the password.
@@ -83,10 +84,17 @@ class Sessions:
         user, expires_at = credentials.user, now + SECONDS
         claims = {"sub": user.user_id, "stamp": credentials.session_stamp, "iat": now, "exp": expires_at}
         log.info("signed in", extra={"user_id": user.user_id})
-        return Session(user, jwt.encode(claims, self._secret, ALGORITHM), expires_at)
+        return Session(user, (await self._jwt()).encode(claims, self._secret, ALGORITHM), expires_at)
+
+    async def _jwt(self) -> ModuleType:
+        # Loaded with the first token: it brings 8 MB, and where programs alone call with keys there is none.
+        if self._library is None:
+            self._library = await asyncio.to_thread(import_module, "jwt")
+        return self._library
 
     async def user(self, token: str) -> User:
         """The active user of a token that is good; Unauthenticated for any other."""
+        jwt = await self._jwt()
         try:
             claims = jwt.decode(
                 token, self._secret, algorithms=[ALGORITHM], options={"require": ["exp", "iat", "sub", "stamp"]}

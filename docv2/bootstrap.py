@@ -18,7 +18,6 @@ from docv2.config import Config, RuntimeConfig
 from docv2.errors import Crashed, StartError
 from docv2.estimate import Estimator
 from docv2.events import Changes
-from docv2.extract.base import READERS
 from docv2.intake import Intake
 from docv2.llm.capabilities import found_here
 from docv2.llm.catalog import Catalog, endpoints_of
@@ -115,11 +114,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await runtime.load()
         page_cache = PageCache(settings.data_dir / "cache", runtime)
         urls = await _addresses(settings)
-        embedded_jobs = () if urls else ("docv2.llm.embedded.answer",)
         sandbox = Sandbox(
             memory_limit=settings.parser_memory * 1024**2,
             step_seconds=runtime.current.timeout,
-            preload=sorted({*READERS.values(), *embedded_jobs, "docv2.llm.schema", "jsonschema"}),
         )
         await sandbox.start()
         stack.push_async_callback(sandbox.close)

@@ -1,11 +1,12 @@
-"""The fork server: a small process with the parsers loaded that forks one confined child for each job.
+"""The fork server: a small process that loads what jobs need and forks one confined child for each.
 
 sandbox.py starts it and talks to it over one socket; when that closes it ends, and every child with it. It is
 single-threaded and knows nothing of the server: no environment, no descriptors, no event loop. Started as
-`python -m docv2.forkserver DESCRIPTOR MODULE…`.
+`python -m docv2.forkserver DESCRIPTOR`.
 
 Every message is one JSON packet (SOCK_SEQPACKET keeps their borders). On the control socket the server says
-`{"fork": id}` with two descriptors, the job's channel and its stderr, or `{"kill": id}`; it hears `{"ready": pid}`,
+`{"fork": id, "load": [module, …]}` with two descriptors, the job's channel and its stderr, or `{"kill": id}`; it hears
+`{"ready": pid}`,
 `{"forked": id, "pid": …}` and `{"ended": id, "exit": …, "peak": bytes, "cpu": seconds}`. On its channel a child hears
 one `Request` and then a byte for each item that was taken; it says `{"item": …}` any number of times and last one of
 `{"end": null}`, `{"document_error": message}`, `{"out_of_memory": null}`, `{"bug": traceback}`.
@@ -77,19 +78,13 @@ def packet(message: object) -> bytes:
 
 
 def main() -> None:
-    """Load the modules named on the command line, then fork on request until the server is gone."""
+    """Fork on request until the server is gone."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    for name in sys.argv[2:]:
-        # A parser that does not load is reported by the first job that needs it, not by every other one.
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
     logging.disable(logging.CRITICAL)  # What parsers think of a document is for nobody to read.
     sys.stderr = sys.stdout  # /dev/null. Descriptor 2 is left to the last words of C libraries.
     # Signals to the whole group mean that the server drains; children end by SIGKILL alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()  # Collections in a child then leave the shared pages alone.
     serve(control)
 
 
@@ -123,12 +118,25 @@ def serve(control: socket.socket) -> None:
                     # Only this process reaps, so the number cannot belong to anyone else yet.
                     os.kill(pids[message["kill"]], signal.SIGKILL)
                 elif "fork" in message:
+                    _load(message["load"])
                     forked = _fork(descriptors, (selector, wake, wakened, control))
                     if forked is None:
                         control.send(packet({"ended": message["fork"], "exit": None, "peak": 0, "cpu": 0.0}))
                     else:
                         pids[message["fork"]] = forked
                         control.send(packet({"forked": message["fork"], "pid": forked}))
+
+
+def _load(modules: Iterable[str]) -> None:
+    """Load modules for this child and all that follow; those of a reader take up to 10 MB and 0.3 s."""
+    missing = [name for name in modules if name not in sys.modules]
+    for name in missing:
+        # One that does not load is reported by the child, which tries again, and hinders no other one.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    if missing:
+        gc.collect()
+        gc.freeze()  # Collections in a child then leave the shared pages alone.
 
 
 def _fork(descriptors: list[int], mine: Iterable[socket.socket | selectors.BaseSelector]) -> int | None:

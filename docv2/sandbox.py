@@ -1,6 +1,6 @@
 """Running a parser in a child process of its own, with limits, so that no document can hurt the server.
 
-A fork server (forkserver.py) forks one child for each run, with the parsers already loaded and nothing of the server
+A fork server (forkserver.py) forks one child for each run, with what the job needs loaded and nothing of the server
 in reach: not its environment, descriptors or memory. A child that explodes, hangs or dies fails its own run and
 nothing else. It is no jail against a takeover: a child runs as the server's user and may read what that user may read.
 """
@@ -96,9 +96,8 @@ class Sandbox:
         total_seconds: float = 6 * 3600.0,
         file_size: int = 64 * 1024**2,
         look_ahead: int = 4,
-        preload: Sequence[str] = (),
     ) -> None:
-        """Limits of one child, and the modules that the fork server loads for all of them.
+        """Limits of one child.
 
         `memory_limit`: bytes of address space. `cpu_seconds`, `step_seconds`: CPU and wall time from one item to the
         next. `total_seconds`: of the whole run, as long as the server waits for it; time in which the child waits for
@@ -111,7 +110,6 @@ class Sandbox:
         self._total_seconds = total_seconds
         self._file_size = file_size
         self._look_ahead = look_ahead
-        self._preload = tuple(preload)
         self._numbers = itertools.count(1)
         self._runs: dict[int, _Run] = {}
         self._control: socket.socket | None = None
@@ -120,7 +118,7 @@ class Sandbox:
 
     # -- the fork server ----------------------------------------------------------------------------------------------
     async def start(self) -> None:
-        """Start the fork server and wait until it has loaded its modules; nothing where it runs. StartError."""
+        """Start the fork server and wait until it is ready; nothing where it runs. StartError."""
         async with self._starting:
             if self._control is not None:
                 return
@@ -130,7 +128,7 @@ class Sandbox:
             stderr, their_stderr = _scrap()
             try:
                 with theirs, os.fdopen(their_stderr, "wb", buffering=0) as scrap:
-                    self._process = await _launch(theirs.fileno(), scrap, self._preload)
+                    self._process = await _launch(theirs.fileno(), scrap)
                 async with asyncio.timeout(START_SECONDS):
                     if not await asyncio.get_running_loop().sock_recv(control, MAX_MESSAGE):
                         raise StartError("The fork server of the document readers ended while it started.")
@@ -194,7 +192,7 @@ class Sandbox:
         if not run.ended.done():
             run.ended.set_result(exit_)
 
-    def _tell(self, message: dict[str, int], descriptors: Sequence[int] = ()) -> None:
+    def _tell(self, message: dict[str, object], descriptors: Sequence[int] = ()) -> None:
         """Hand the fork server a message; ParserDied where it is gone. The socket holds hundreds, so none blocks."""
         try:
             if self._control is None:
@@ -218,10 +216,18 @@ class Sandbox:
                 self._tell({"kill": run.number})
 
     async def run(
-        self, job: Job, /, *args: Any, owner: str, memory_limit: int | None = None, seconds: int | None = None
+        self,
+        job: Job,
+        /,
+        *args: Any,
+        owner: str,
+        needs: Sequence[str] = (),
+        memory_limit: int | None = None,
+        seconds: int | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Yield what `job(*args)` yields in a child process, checked for nothing but being JSON.
 
+        The fork server loads the job's module, and those that it `needs` besides, once for all children.
         `memory_limit` and `seconds` (both CPU and wall time of a step) stand in for the limits of every child.
         Close the generator (contextlib.aclosing) to end the child early. Raises the job's own DocumentError, OverLimit
         where it takes more memory or time than allowed, DocumentError for any other exception of the job, which is
@@ -237,7 +243,7 @@ class Sandbox:
             file_size=self._file_size,
         )
         step_seconds = seconds or self.step_seconds
-        run = await self._fork(owner, request["memory"])
+        run = await self._fork(owner, request["memory"], [job.__module__, *needs])
         outcome = "stopped"
         try:
             with suppress(ConnectionError):  # A child that is gone already is noticed where it is listened to.
@@ -272,7 +278,7 @@ class Sandbox:
                 run.channel.close()
                 os.close(run.stderr)
 
-    async def _fork(self, owner: str, memory_limit: int) -> _Run:
+    async def _fork(self, owner: str, memory_limit: int, modules: Sequence[str]) -> _Run:
         """A new child that waits for its request."""
         try:
             await self.start()
@@ -284,7 +290,7 @@ class Sandbox:
         ended = asyncio.get_running_loop().create_future()
         run = _Run(next(self._numbers), owner, memory_limit, channel, stderr, ended)
         try:
-            self._tell({"fork": run.number}, [theirs.fileno(), their_stderr])
+            self._tell({"fork": run.number, "load": modules}, [theirs.fileno(), their_stderr])
         except BaseException:
             channel.close()
             os.close(stderr)
@@ -348,9 +354,9 @@ def _tell_usage(run: _Run, outcome: str, exit_: _Exit) -> None:
     log.info("child %s", outcome, extra=fields)
 
 
-async def _launch(control: int, stderr: IO[bytes], preload: Sequence[str]) -> asyncio.subprocess.Process:
+async def _launch(control: int, stderr: IO[bytes]) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-W", "ignore", "-m", "docv2.forkserver", str(control), *preload),
+        *(sys.executable, "-P", "-W", "ignore", "-m", "docv2.forkserver", str(control)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=stderr,

@@ -108,7 +108,7 @@ async def open_desk(store: SQLiteStore, folder: Path, endpoint: ScriptedEndpoint
         catalog = Catalog([client], store, learned)
         await catalog.load()
         await catalog.refresh()
-        sandbox = Sandbox(preload=["docv2.llm.schema", "jsonschema"])
+        sandbox = Sandbox()
         try:
             means = Means(store, Changes(), EndpointHealth(catalog), Turns(), FormCheck(sandbox))
             yield Desk(store, endpoint, catalog, learned, means, folder)

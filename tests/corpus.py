@@ -53,8 +53,7 @@ class Tally:
 async def read_folder(folder: Path) -> Tally:
     """Read every file below a folder."""
     tally, turns = Tally(), asyncio.Semaphore(AT_ONCE)
-    modules = sorted(set(base.READERS.values()))
-    sandbox = Sandbox(memory_limit=MEMORY, cpu_seconds=SECONDS, step_seconds=2 * SECONDS, preload=modules)
+    sandbox = Sandbox(memory_limit=MEMORY, cpu_seconds=SECONDS, step_seconds=2 * SECONDS)
 
     async def take(path: Path) -> None:
         async with turns:

@@ -197,3 +197,7 @@ def fork() -> Iterator[str]:
         yield "refused"
     else:
         yield "forked"
+
+
+def loaded(module: str) -> Iterator[bool]:
+    yield module in sys.modules

@@ -32,7 +32,7 @@ READERS: dict[MediaType, str] = {
     MediaType.JPEG: "docv2.extract.image",
     MediaType.GIF: "docv2.extract.image",
 }
-"""The module that reads each type; what the fork server loads beforehand."""
+"""The module that reads each type; the fork server loads it with the first document of that type."""
 
 MAX_PAGES = 20_000
 """A text of 50 MB has 17,476; what claims more is refused."""
@@ -161,7 +161,9 @@ async def read(
     while total is None or number <= total:
         try:
             arguments = (str(path), media_type, str(folder), number, detail)
-            async with aclosing(sandbox.run(read_pages, *arguments, owner=owner)) as records:
+            async with aclosing(
+                sandbox.run(read_pages, *arguments, owner=owner, needs=[READERS[media_type]])
+            ) as records:
                 async for record in records:
                     page, total = _checked(record, number)
                     if page is not None:

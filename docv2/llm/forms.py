@@ -20,6 +20,8 @@ from docv2.llm.schema import examine, judge
 from docv2.sandbox import Sandbox
 from docv2.tasks import JSONObject
 
+NEEDS = ("jsonschema",)
+"""What both jobs load besides."""
 CHECK_SECONDS = 5
 """For looking at a schema, or at an answer; both take milliseconds unless somebody means harm."""
 AT_ONCE = 4
@@ -124,7 +126,10 @@ class FormCheck:
             return
         try:
             async with self._slots:
-                said = await _last(self._sandbox.run(examine, schema_text(form), owner="schema", seconds=CHECK_SECONDS))
+                examined = self._sandbox.run(
+                    examine, schema_text(form), owner="schema", needs=NEEDS, seconds=CHECK_SECONDS
+                )
+                said = await _last(examined)
         except OverLimit:
             said = "it takes too long to look at"
         except DocumentError:
@@ -143,7 +148,7 @@ class FormCheck:
         await asyncio.to_thread(path.write_text, content, "utf-8")
         try:
             return await _last(
-                self._sandbox.run(judge, schema_text(form), str(path), owner=owner, seconds=CHECK_SECONDS)
+                self._sandbox.run(judge, schema_text(form), str(path), owner=owner, needs=NEEDS, seconds=CHECK_SECONDS)
             )
         except OverLimit:
             return "it takes too long to hold against the schema"

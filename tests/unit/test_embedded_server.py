@@ -35,7 +35,7 @@ SLOW = messages("Who are the auditors?", [encoded(scanned(picture(REPORT.pages[0
 
 @pytest_asyncio.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    opened = Sandbox(preload=["docv2.llm.embedded.answer"])
+    opened = Sandbox()
     await opened.start()
     yield opened
     await opened.close()

@@ -23,7 +23,7 @@ MIB = 1024**2
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox(memory_limit=320 * MIB, preload=["tests.jobs", *set(base.READERS.values())])
+    sandbox = Sandbox(memory_limit=320 * MIB)
     yield sandbox
     await sandbox.close()
 
@@ -223,7 +223,7 @@ PAGE = {"number": 1, "source": "text", "reason": "", "chars": 1, "picture_width"
 async def test_a_child_that_lies_is_not_believed(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: list[Any]
 ) -> None:
-    def tell(job: object, *args: object, owner: str) -> Any:
+    def tell(job: object, *args: object, owner: str, needs: object) -> Any:
         return original(jobs.tell, records, owner=owner)
 
     original = sandbox.run
@@ -235,7 +235,7 @@ async def test_a_child_that_lies_is_not_believed(
 async def test_words_of_a_child_are_made_printable(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tell(job: object, *args: object, owner: str) -> Any:
+    def tell(job: object, *args: object, owner: str, needs: object) -> Any:
         reason = "\x1b[31m\r\nreason" + "x" * 9000
         return original(jobs.tell, [{"page": {**PAGE, "reason": reason}, "total": 1}], owner=owner)
 

@@ -32,7 +32,7 @@ class Bench:
         self.percent = 10.0
         self.begun: list[Task] = []
         self.release: dict[str, asyncio.Event] = {}
-        self.sandbox = Sandbox(preload=["tests.jobs"])
+        self.sandbox = Sandbox()
         self.with_child: Callable[[Task], bool] = lambda _: False
         self.gate = Gate(warning=85, hold=90, critical=95, read=lambda: Memory(int(self.percent * 100), 10_000))
         config = Config(

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ MIB = 1024**2
 
 @contextlib.asynccontextmanager
 async def opened(**limits: Any) -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox(preload=["tests.jobs"], **limits)
+    sandbox = Sandbox(**limits)
     try:
         yield sandbox
     finally:
@@ -180,8 +180,8 @@ async def test_cancelling_the_consumer_kills_the_child(sandbox: Sandbox) -> None
     assert not psutil.pid_exists(child.pid)
 
 
-async def collect(sandbox: Sandbox, job: Any, *args: Any) -> list[Any]:
-    return [item async for item in sandbox.run(job, *args, owner="a")]
+async def collect(sandbox: Sandbox, job: Any, *args: Any, needs: Sequence[str] = ()) -> list[Any]:
+    return [item async for item in sandbox.run(job, *args, owner="a", needs=needs)]
 
 
 async def take(items: AsyncIterator[Any]) -> tuple[list[Any], Exception | None]:
@@ -353,3 +353,14 @@ async def test_a_fork_server_that_does_not_start_is_a_start_error(
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(StartError):
         await Sandbox().start()
+
+
+async def test_what_a_job_needs_is_loaded_once_for_all_children(sandbox: Sandbox) -> None:
+    assert await collect(sandbox, jobs.loaded, "wave") == [False]
+    for _ in range(2):
+        assert await collect(sandbox, jobs.loaded, "wave", needs=["wave"]) == [True]
+    assert await collect(sandbox, jobs.loaded, "wave") == [True]
+
+
+async def test_what_does_not_load_hinders_no_other_job(sandbox: Sandbox) -> None:
+    assert await collect(sandbox, jobs.count, 2, needs=["tests.unloadable", "tests.not_there"]) == [0, 1]

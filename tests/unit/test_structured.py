@@ -42,7 +42,7 @@ async def desk(store: SQLiteStore, tmp_path: Path) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 async def check() -> AsyncIterator[FormCheck]:
-    sandbox = Sandbox(preload=["docv2.llm.schema", "jsonschema"])
+    sandbox = Sandbox()
     await sandbox.start()
     yield FormCheck(sandbox)
     await sandbox.close()

@@ -20,7 +20,6 @@ from docv2.config import RuntimeConfig, from_settings
 from docv2.documents import Page, PageSource
 from docv2.estimate import Estimator
 from docv2.events import Changes
-from docv2.extract.base import READERS
 from docv2.intake import Intake
 from docv2.llm.capabilities import Told
 from docv2.llm.catalog import Catalog
@@ -230,7 +229,7 @@ async def open_site(data_dir: Path, store: SQLiteStore, **more: Any) -> AsyncIte
     async def never(task: Task) -> None:
         raise AssertionError("nobody runs the pool here")
 
-    sandbox = Sandbox(preload=sorted({*READERS.values(), "docv2.llm.schema", "jsonschema"}))
+    sandbox = Sandbox()
     pool = Pool(
         owner="pool",
         store=store,

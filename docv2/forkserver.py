@@ -41,7 +41,7 @@ OPEN_FILES = 64
 """Descriptors a child may hold: a document, a few fonts, the page being written."""
 
 NICE = 10
-"""A child gets a tenth of what the server gets where both want one core: polls are answered while documents are read."""
+"""Where both want one core a child gets a tenth of what the server gets, which answers polls meanwhile."""
 
 OOM_SCORE = 800
 """When the machine runs out of memory the kernel ends a child (1000 is first) and not the server or the database."""

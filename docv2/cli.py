@@ -30,7 +30,7 @@ from docv2.telemetry import audit, logs
 T = TypeVar("T")
 
 SWITCH_SECONDS = 0.001
-"""For which a thread may keep the interpreter while the event loop waits for it. Python's own 0.005 made stalls a quarter
+"""For which a thread may keep the interpreter while the event loop waits for it. With Python's own 0.005 stalls are a third
 longer."""
 
 THREADS = 32

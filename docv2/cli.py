@@ -30,8 +30,8 @@ from docv2.telemetry import audit, logs
 T = TypeVar("T")
 
 SWITCH_SECONDS = 0.001
-"""For which a thread may keep the interpreter while the event loop waits for it. With Python's own 0.005 stalls are a third
-longer."""
+"""For which a thread may keep the interpreter while the event loop waits for it. With Python's own 0.005 stalls are a
+third longer."""
 
 THREADS = 32
 """For what waits for the disk. asyncio's own number is 6 on two cores: as many slow writes would hold up all the rest.

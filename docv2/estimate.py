@@ -81,7 +81,7 @@ class Estimator:
         self._running = running
         self._rates: tuple[float, _Rates] | None = None
         """With the time at which they were read."""
-        self._far: dict[int, _Far] = {}
+        self._far: dict[int, _Ahead] = {}
         """What waits before some places, at each of which a block begins."""
         self._far_emptied = 0.0
 
@@ -111,41 +111,44 @@ class Estimator:
         """Seconds until all ahead has been taken up and a slot is free once more."""
         slots = max(1, self._slots())
         left = sorted(rates.left(running) for running in self._running())
-        tasks, work = await self._ahead(rates, place, slots, BLOCKS)
-        tasks, work = tasks + len(left), work + sum(left)
+        ahead = await self._ahead(rates, place, slots, BLOCKS)
+        tasks, work = ahead.tasks + len(left), ahead.seconds + sum(left)
         if tasks < slots:
             return 0.0
         # When the next slot comes free the other ones are busy yet, each with half a task on average.
         under_way = (slots - 1) / 2 * work / tasks
         return max(left[0] if len(left) >= slots else 0.0, (work - under_way) / slots)
 
-    async def _ahead(self, rates: _Rates, place: int, slots: int, blocks: Sequence[int]) -> tuple[int, float]:
-        """Tasks that wait before a place, and the seconds of their work.
-
-        As it is within its block, the first of `blocks`, and as it was a moment ago before that.
-        """
+    async def _ahead(self, rates: _Rates, place: int, slots: int, blocks: Sequence[int]) -> _Ahead:
+        """What waits before a place: as it is within its block, the first of `blocks`; a moment ago before that."""
+        now = time.monotonic()
         if not blocks:
-            return rates.groups(await self._store.backlog(place))
-        now, since = time.monotonic(), place // blocks[0] * blocks[0]
+            tasks, seconds = rates.groups(await self._store.backlog(place))
+            return _Ahead(tasks, seconds, now + _fresh(seconds, slots))
+        since = place // blocks[0] * blocks[0]
         far = self._far.get(since)
         if far is None or now >= far.good_until:
-            tasks, seconds = await self._ahead(rates, since, slots, blocks[1:])
-            fresh = min(FRESH_AT_MOST, seconds / slots * FRESH_SHARE)
-            far = self._keep(since, _Far(tasks, seconds, now + fresh))
-        tasks, seconds = rates.groups(await self._store.backlog(place, since=since))
-        return tasks + far.tasks, seconds + far.seconds
+            far = await self._ahead(rates, since, slots, blocks[1:])
+            self._keep(since, far)
+        tasks, seconds = rates.groups(await self._store.backlog(place, since=since)) if place > since else (0, 0.0)
+        tasks, seconds = tasks + far.tasks, seconds + far.seconds
+        return _Ahead(tasks, seconds, min(far.good_until, now + _fresh(seconds, slots)))
 
-    def _keep(self, place: int, far: _Far) -> _Far:
+    def _keep(self, place: int, ahead: _Ahead) -> None:
         now = time.monotonic()
         if now - self._far_emptied >= FRESH_AT_MOST:  # whatever is older is of no use any more
             self._far.clear()
             self._far_emptied = now
-        self._far[place] = far
-        return far
+        self._far[place] = ahead
+
+
+def _fresh(seconds: float, slots: int) -> float:
+    """For how long so many seconds of work need not be looked at again."""
+    return min(FRESH_AT_MOST, seconds / slots * FRESH_SHARE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Far:
+class _Ahead:
     """What waits before a place."""
 
     tasks: int

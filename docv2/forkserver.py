@@ -6,10 +6,9 @@ single-threaded and knows nothing of the server: no environment, no descriptors,
 
 Every message is one JSON packet (SOCK_SEQPACKET keeps their borders). On the control socket the server says
 `{"fork": id, "load": [module, …]}` with two descriptors, the job's channel and its stderr, or `{"kill": id}`; it hears
-`{"ready": pid}`,
-`{"forked": id, "pid": …}` and `{"ended": id, "exit": …, "peak": bytes, "cpu": seconds}`. On its channel a child hears
-one `Request` and then a byte for each item that was taken; it says `{"item": …}` any number of times and last one of
-`{"end": null}`, `{"document_error": message}`, `{"out_of_memory": null}`, `{"bug": traceback}`.
+`{"ready": pid}`, `{"forked": id, "pid": …}` and `{"ended": id, "exit": …, "peak": bytes, "cpu": seconds}`. On its
+channel a child hears one `Request` and then a byte for each item that was taken; it says `{"item": …}` any number of
+times and last one of `{"end": null}`, `{"document_error": message}`, `{"out_of_memory": null}`, `{"bug": traceback}`.
 """
 
 from __future__ import annotations
@@ -130,10 +129,15 @@ def serve(control: socket.socket) -> None:
                         control.send(packet({"forked": message["fork"], "pid": forked}))
 
 
+_tried: set[str] = set()
+"""Modules that were loaded, or could not be."""
+
+
 def _load(modules: Iterable[str]) -> None:
     """Load modules for this child and all that follow; those of a reader take up to 10 MB and 0.3 s."""
-    missing = [name for name in modules if name not in sys.modules]
+    missing = [name for name in modules if name not in _tried]
     for name in missing:
+        _tried.add(name)
         # One that does not load is reported by the child, which tries again, and hinders no other one.
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -201,8 +205,10 @@ def confine(request: Request, *, parent: int) -> None:
     if os.getppid() != parent:  # It was gone before the line above could notice.
         os._exit(1)
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    with contextlib.suppress(OSError):  # A container may refuse these two, which only say who goes first.
+    # A container may refuse these two, which only say who goes first.
+    with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+    with contextlib.suppress(OSError):
         os.nice(NICE)
     _limit(resource.RLIMIT_AS, request["memory"])
     _limit(resource.RLIMIT_FSIZE, request["file_size"])

@@ -36,6 +36,7 @@ def load_queries(text: str, parts: Mapping[str, str]) -> dict[str, str]:
         r"^-- (name|part): (\w+)\n(.*?)(?=^-- (?:name|part): |\Z)", text, re.MULTILINE | re.DOTALL
     ):
         named[found[1]][found[2]] = found[3].strip()
+    assert sum(map(len, named.values())) == len(parts) + len(re.findall(r"^-- (?:name|part):", text, re.MULTILINE))
     return {
         name: re.sub(r"\{(\w+)\}", lambda used: named["part"][used[1]], statement)
         for name, statement in named["name"].items()

@@ -54,6 +54,7 @@ class SQLiteStore(Administration):
         self._lists = lists
         self._handing_back: set[asyncio.Task[None]] = set()
         self.revocations = 0
+        self._closed = False
 
     @classmethod
     async def open(cls, path: Path, *, checkpoints: bool = True, driver: ModuleType = DRIVER) -> Self:
@@ -93,6 +94,7 @@ class SQLiteStore(Administration):
         if self._lists is not None:
             await self._lists.close()
         if self._reader is not None:
+            self._closed = True
             self._reader.close()
         # Last, so that it is the writer that makes the final checkpoint.
         await self._writer.close()
@@ -355,10 +357,13 @@ class SQLiteStore(Administration):
         return await self._writer.submit(Kind.REQUEST, command)
 
     async def _revoke(self, command: Command[T]) -> T:
-        try:
-            return await self._request(command)
-        finally:
+        def count_it(ended: asyncio.Future[T]) -> None:
             self.revocations += 1
+            ended.exception()  # looked at, should nobody wait any more
+
+        revoking = self._writer.submit(Kind.REQUEST, command)
+        revoking.add_done_callback(count_it)
+        return await asyncio.shield(revoking)  # it is done even if its caller leaves, and must be counted then
 
     async def _result(self, name: str, claim: Claim, values: Values, steps: Sequence[Step] = ()) -> None:
         """A worker's write: only under its claim, and tried until it is done, for it must not be lost."""
@@ -370,11 +375,24 @@ class SQLiteStore(Administration):
             return await self._writer.submit(Kind.READ, partial(fetch, name, values))
         try:
             if not self._reader.in_transaction:
+                # The snapshot is taken by the first statement after this, so the end is due before any acknowledgement
+                # of a later write: callbacks run in the order in which they were asked for.
                 self._reader.execute("BEGIN")
-                asyncio.get_running_loop().call_soon(self._reader.execute, "COMMIT")
+                asyncio.get_running_loop().call_soon(self._end_turn, self._reader)
             return fetch(name, values, self._reader)
         except ERRORS as error:
             raise translate(error) from error
+
+    def _end_turn(self, reader: sqlite3.Connection) -> None:
+        """End what was begun for all reads of a turn, unless the store was closed or an error has ended it."""
+        if self._closed or not reader.in_transaction:
+            return
+        try:
+            reader.execute("COMMIT")
+        except ERRORS as error:
+            log.warning("a read could not be ended: %s", error)
+            with suppress(*ERRORS):
+                reader.execute("ROLLBACK")
 
     async def _read_list(self, name: str, **values: Any) -> list[sqlite3.Row]:
         """A read that may be long."""

@@ -354,7 +354,7 @@ UPDATE api_keys SET revoked_at = :now WHERE user_id = :user_id AND own = 1 AND r
 RETURNING key_id, user_id, name, prefix, created_at, last_used_at, revoked_at
 
 -- name: user_by_key
--- Two point reads in one; it runs before every authenticated request.
+-- Two point reads in one; it runs before nearly every authenticated request.
 SELECT
     users.user_id, users.email, users.name, users.role, users.active, users.created_at,
     api_keys.key_id, api_keys.user_id, api_keys.name, api_keys.prefix, api_keys.created_at, api_keys.last_used_at,

@@ -12,6 +12,10 @@ FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 """Headers of which a proxy adds at least one."""
 
 
+LONGEST_KEPT = 200
+"""Characters: four hops and more."""
+
+
 class ClientAddress:
     """Finds the address of the nearest sender that is no proxy of ours; empty where the connection is gone already."""
 
@@ -21,7 +25,9 @@ class ClientAddress:
 
     def __call__(self, request: web.Request) -> str:
         """Where a request came from."""
-        return self._found(request.remote or "", ",".join(request.headers.getall("X-Forwarded-For", ())))
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+        find = self._found if len(forwarded) <= LONGEST_KEPT else self._find  # what is kept is the client's own text
+        return find(request.remote or "", forwarded)
 
     def _find(self, remote: str, forwarded: str) -> str:
         # Anyone may write X-Forwarded-For, and each proxy appends whom it spoke with. So it is read from its right end,

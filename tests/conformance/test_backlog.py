@@ -65,8 +65,16 @@ async def test_the_tail_is_the_place_of_the_next_task(store: Store) -> None:
     assert await store.tail() == 1
     for _ in range(3):
         expected = await store.tail()
-        assert (await enqueue(store)).place == expected
-    assert await store.expire(time.time()) == []
+        last = await enqueue(store)
+        assert last.place == expected
+    await store.cancel(last.task_id, error="no", error_type="cancelled")
+    retried = await store.retry(last.task_id)
+    assert retried is not None
+    assert retried.place == expected + 1
+    assert await store.tail() == expected + 2
+    await store.cancel(last.task_id, error="no", error_type="cancelled")
+    assert await store.expire(time.time() + 1) == [last.task_id]
+    assert await store.tail() == expected + 2, "a place is never handed out twice"
 
 
 async def test_an_opened_task_counts_the_pages_left_and_no_bytes(store: Store) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import stat
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from docv2.accounts.keys import KeyCheck
 from docv2.errors import Conflict, InvalidValue, NotFound, Unauthenticated, Unavailable
 from docv2.store.base import ApiKey, User
 from docv2.store.sqlite import SQLiteStore
+from docv2.store.writer import Kind
 
 
 class Terminal(io.StringIO):
@@ -97,6 +100,25 @@ async def test_what_this_process_takes_away_is_gone_at_once(
     check = KeyCheck(store)
     await check.user(text)
     await end(store, user, key)
+    with pytest.raises(Unauthenticated):
+        await check.user(text)
+    await check.close()
+
+
+async def test_a_revocation_whose_caller_left_is_not_overlooked(store: SQLiteStore) -> None:
+    user = await users.add(store, "ada@example.org")
+    key, text = await keys.create(store, user)
+    check, held = KeyCheck(store), threading.Event()
+    holding = store._writer.submit(Kind.READ, lambda _: held.wait(10))
+    revoking = asyncio.create_task(store.revoke_key(key.key_id))
+    await asyncio.sleep(0)
+    revoking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await revoking
+    assert await check.user(text) == user, "not revoked yet"
+    held.set()
+    await holding
+    await store.save_note("any", "later", {})  # what was handed in before is done then
     with pytest.raises(Unauthenticated):
         await check.user(text)
     await check.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docv2.documents import Page, PageSource
-from docv2.estimate import FIRST_SECONDS_PER_PAGE, Estimator, asked, fit
+from docv2.estimate import FIRST_SECONDS_PER_PAGE, FRESH_AT_MOST, Estimator, asked, fit
+from docv2.store.base import BLOCKS
 from docv2.store.sqlite import SQLiteStore
 from docv2.tasks import Sums, Task
 from tests.conformance.samples import enqueue, running
@@ -114,3 +116,25 @@ async def test_a_returned_task_counts_the_pages_it_has_left(store: SQLiteStore) 
     await store.release(first.claim)
     task = await enqueue(store, media_type=PNG)
     assert await estimator(store).wait_seconds(task) == pytest.approx(6)
+
+
+async def test_the_work_far_ahead_is_kept_for_a_moment_and_never_longer(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow, wide = BLOCKS
+    await store.measure("asking", asked("model-a", PNG), 1, 10)
+    tasks = await asyncio.gather(*(enqueue(store, media_type=PNG) for _ in range(wide + narrow + 2)))
+    last = max(tasks, key=lambda task: task.place)
+    clock = [time.monotonic()]
+    monkeypatch.setattr("docv2.estimate.time.monotonic", lambda: clock[0])
+    told = estimator(store)
+    for place, ahead in ((last.place, wide + narrow + 1), (wide + narrow, wide + narrow - 1), (wide, wide - 1)):
+        assert await told.wait_seconds(replace(last, place=place)) == pytest.approx(10 * ahead)
+    for task in tasks:
+        if task is not last:
+            await store.cancel(task.task_id, error="no", error_type="cancelled")
+    assert await told.wait_seconds(last) == pytest.approx(10 * (wide + narrow - 1)), "those of its own block are gone"
+    clock[0] += FRESH_AT_MOST - 0.1
+    assert await told.wait_seconds(last) == pytest.approx(10 * (wide + narrow - 1))
+    clock[0] += 0.2
+    assert await told.wait_seconds(last) == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, cast
 
 import pytest
 
+from docv2.errors import DocV2Error
 from docv2.store import sqlite
 from docv2.store.base import BLOCKS, QueueDepth
 from docv2.store.engine import DRIVER, connect_writer, is_safe_beside_writer
@@ -162,6 +165,62 @@ async def test_a_statement_is_compiled_once(tmp_path: Path, name: str) -> None:
     assert compiled == []
 
 
+async def test_what_is_read_in_one_turn_is_of_one_moment(store: SQLiteStore, tmp_path: Path) -> None:
+    task = await enqueue(store)
+    assert await store.position(task.place) == 1
+    ended = threading.Event()
+
+    def end() -> None:
+        with contextlib.closing(connect_writer(tmp_path / "docv2.db", DRIVER, checkpoints=False)) as beside:
+            beside.execute("UPDATE tasks SET status = 'failed', error = 'e', error_type = 't', ended_at = 1")
+        ended.set()
+
+    threading.Thread(target=end).start()
+    assert ended.wait(10)  # in this very turn
+    assert (await current(store, task)).status is TaskStatus.WAITING
+    await asyncio.sleep(0)
+    assert (await current(store, task)).status is TaskStatus.FAILED
+
+
+async def test_a_write_is_seen_by_whoever_waited_for_it_however_much_is_read_beside(store: SQLiteStore) -> None:
+    task, over = await enqueue(store), asyncio.Event()
+
+    async def poll() -> None:
+        while not over.is_set():
+            await store.get(task.task_id)
+            await asyncio.sleep(0)
+
+    polling = [asyncio.create_task(poll()) for _ in range(3)]
+    for _ in range(50):
+        new = await enqueue(store)
+        assert await store.get(new.task_id) == new
+    over.set()
+    await asyncio.gather(*polling)
+
+
+async def test_reads_go_on_after_one_that_ended_the_transaction(store: SQLiteStore) -> None:
+    task = await enqueue(store)
+    await store.get(task.task_id)
+    assert store._reader is not None
+    store._reader.execute("ROLLBACK")  # as SQLite does by itself where it has no memory
+    assert await store.get(task.task_id) == task
+    await asyncio.sleep(0)
+    assert not store._reader.in_transaction
+
+
+async def test_a_store_may_be_closed_in_the_turn_of_a_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = await SQLiteStore.open(tmp_path / "new.db")
+    task = await enqueue(store)
+    closing = asyncio.create_task(store.close())
+    with contextlib.suppress(DocV2Error):
+        while not closing.done():
+            await store.get(task.task_id)
+            await asyncio.sleep(0)
+    await closing
+    await asyncio.sleep(0)
+    assert caplog.records == []
+
+
 async def test_removal_goes_in_bounded_bites(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "EXPIRE_BITE", 3)
     ended = [await running(store) for _ in range(7)]
@@ -197,19 +256,8 @@ PARAMETERS = {
 }  # fmt: skip
 
 
-HOT = [
-    "claim",
-    "get",
-    "next_retry",
-    "position",
-    "backlog",
-    "report",
-    "complete",
-    "cancel",
-    "expire",
-    "user_by_key",
-]
-HOT += ["answered", "complete_again", "copy_pages", "tasks_to_remove", "hangs_on_tasks", "remove_tasks"]
+HOT = ["claim", "get", "next_retry", "position", "backlog", "report", "complete", "cancel", "expire", "user_by_key"]
+HOT += ["answered", "complete_again", "copy_pages", "tasks_to_remove", "hangs_on_tasks", "remove_tasks", "tail"]
 HOT += ["credentials", "same_request", "tasks_of", "depth", "own_key"]
 HOT += ["standing", "submitted", "forget_submissions", "retry", "user", "ended_since"]
 

@@ -92,3 +92,10 @@ async def test_the_log_names_the_client(
         with caplog.at_level(logging.DEBUG, "docv2.web.access"):
             await site.call("GET", "/api/version", headers={"X-Forwarded-For": f"10.1.2.3, {SOMEBODY}"})
     assert [record.client for record in caplog.records if hasattr(record, "client")] == [client]
+
+
+def test_no_client_fills_the_memory_with_what_it_writes_into_its_headers() -> None:
+    address = ClientAddress(OURS)
+    headers = {"X-Forwarded-For": ", ".join(["198.51.100.7"] * 500)}
+    assert address(make_mocked_request("GET", "/", headers, transport=Transport("127.0.0.1"))) == "198.51.100.7"
+    assert address._found.cache_info().currsize == 0

@@ -39,8 +39,8 @@ MAX_MESSAGE = 128 * 1024
 OPEN_FILES = 64
 """Descriptors a child may hold: a document, a few fonts, the page being written."""
 
-NICE = 10
-"""Where both want one core a child gets a tenth of what the server gets, which answers polls meanwhile."""
+NICE = 5
+"""Where both want one core a child gets a third of what the server gets, which answers polls meanwhile."""
 
 OOM_SCORE = 800
 """When the machine runs out of memory the kernel ends a child (1000 is first) and not the server or the database."""

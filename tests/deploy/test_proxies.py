@@ -175,6 +175,7 @@ async def test_one_byte_more_than_docv2_takes_is_docv2s_to_refuse(server: Behind
         await upload.send(b"a" * size)
         status, body = await upload.end()
     assert (status, body["detail"]) == (413, "File too large. Maximum size: 100.0MB")
+    await until(lambda: requests_logged(server))  # by a thread, after the answer
     assert requests_logged(server)[-1]["status"] == 413
 
 
@@ -195,6 +196,7 @@ async def test_a_forged_address_is_not_believed(server: Behind) -> None:
     url = f"{server.url}/api/version"
     async with server.session(client="127.0.0.9") as session, session.get(url, headers=forged) as response:
         assert response.status == 200
+    await until(lambda: requests_logged(server))
     assert [line["client"] for line in requests_logged(server)] == ["127.0.0.9"]
 
 
@@ -205,7 +207,7 @@ async def test_one_id_is_in_the_answer_and_in_both_logs(server: Behind) -> None:
             request_id = response.headers["X-Request-ID"]
             assert response.headers.getall("X-Request-ID") == [request_id]
         assert (request_id == sent) is kept
-        await until(lambda wanted=request_id: requests_logged(server)[-1]["request_id"] == wanted)  # type: ignore[misc]
+        await until(lambda wanted=request_id: wanted in [line["request_id"] for line in requests_logged(server)])  # type: ignore[misc]
         await until(lambda wanted=request_id: server.proxy.log.read_text().rstrip().endswith(wanted))  # type: ignore[misc]
 
 

@@ -29,7 +29,7 @@ INSERT INTO idempotency_keys (user_id, key, request_sha256, task_id) VALUES (:us
 
 -- name: tasks_of
 -- Walks the user's part of one index backwards from the last place seen, so that a page costs the same wherever it is.
--- Answers can be long and are not listed. The rank as in `position`.
+-- Answers can be long and are not listed.
 SELECT
     {listed_task},
     iif(tasks.status = 'waiting', {rank}, NULL) AS position

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -124,19 +124,24 @@ async def test_ones_own_tasks_page_by_page(server: Server, endpoint: ScriptedEnd
         assert (await client.tasks("failed")).tasks == []
 
 
-async def test_ctrl_c_leaves_nothing_running(server: Server, endpoint: ScriptedEndpoint, tmp_path: Path) -> None:
-    endpoint.otherwise = hang()
-    await server.start()
-    names = [f"{number}.txt" for number in range(5)]
+async def asking(server: Server, folder: Path, names: list[str], *options: str) -> Process:
+    """`docv2 process` on files of these names, each of which holds its own."""
     for name in names:
-        (tmp_path / name).write_text(name)
-    process = await asyncio.create_subprocess_exec(
-        *(str(PROGRAM), "process", *names, "What is it?"),
-        cwd=tmp_path,
+        (folder / name).write_text(name)
+    return await asyncio.create_subprocess_exec(
+        *(str(PROGRAM), "process", *names, "What is it?", *options),
+        cwd=folder,
         env=os.environ | {"DOCV2_URL": server.url, "DOCV2_API_KEY": server.key},
         stdout=PIPE,
         stderr=PIPE,
     )
+
+
+async def test_ctrl_c_leaves_nothing_running(server: Server, endpoint: ScriptedEndpoint, tmp_path: Path) -> None:
+    endpoint.otherwise = hang()
+    await server.start()
+    names = [f"{number}.txt" for number in range(5)]
+    process = await asking(server, tmp_path, names)
     call = await endpoint.call(1)
     await until(lambda: len(server.query("SELECT 1 FROM tasks")) == len(names))
     async with asyncio.timeout(30):
@@ -155,15 +160,7 @@ async def test_an_hourly_limit_ends_the_sending_and_no_task(
     server.settings["API_V2_ADMIN_CONFIG"] = json.dumps({"rate_limits": {"per_hour": 20}})
     await server.start()
     names = [f"{number:02}.txt" for number in range(60)]
-    for name in names:
-        (tmp_path / name).write_text(name)
-    process = await asyncio.create_subprocess_exec(
-        *(str(PROGRAM), "process", *names, "What is it?", "--json"),
-        cwd=tmp_path,
-        env=os.environ | {"DOCV2_URL": server.url, "DOCV2_API_KEY": server.key},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
+    process = await asking(server, tmp_path, names, "--json")
     async with asyncio.timeout(60):
         out, err = await process.communicate()
     told = [json.loads(line) for line in out.splitlines()]

@@ -113,7 +113,6 @@ class Upload:
             f"Authorization: Bearer {self._server.key}",
             f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
             f"Content-Length: {length}",
-            "Connection: close",
         ]
         await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + self._head)
         return self
@@ -131,10 +130,10 @@ class Upload:
         return await self.answer()
 
     async def answer(self) -> tuple[int, Any]:
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
-        length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
-        assert length, head
-        return int(head.split()[1]), json.loads(await self.reader.readexactly(int(length[1])))
+        self.head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = re.search(r"content-length: (\d+)", self.head)
+        assert length, self.head
+        return int(self.head.split()[1]), json.loads(await self.reader.readexactly(int(length[1])))
 
 
 def shaped(body: Any) -> bool:
@@ -272,6 +271,16 @@ async def test_a_docv2_that_is_down_is_told_in_its_own_words(server: Behind) -> 
         assert len(response.headers.getall(name)) == 1
     await server.start()
     assert (await server.request("GET", "/api/v2/health"))[0] == 200, "and it is found again at once"
+
+
+@pytest.mark.parametrize("kind", ["nginx"])
+async def test_an_upload_refused_halfway_tells_that_its_connection_ends(server: Behind) -> None:
+    """Else its client sends the next one over a connection that is being closed."""
+    await server.kill()
+    async with Upload(server, 10_000) as upload:
+        status, _ = await upload.answer()
+        assert status == 502
+        assert "connection: close" in upload.head
 
 
 async def test_a_docv2_that_hangs_is_told_in_its_own_words(

@@ -7,6 +7,7 @@ and model. Through the seconds a line is laid by least squares: a part that ever
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +36,9 @@ FRESH_SHARE = 0.01
 """The work far ahead is kept for this share of the seconds that it will take: no more of it can be done meanwhile."""
 FRESH_AT_MOST = 10.0
 """But not for more seconds than this: tasks may be cancelled by the thousand."""
+
+MOST_FOUND = 4096
+"""Places kept with what waits before them: half a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,8 @@ class Estimator:
         self._running = running
         self._rates: tuple[float, _Rates] | None = None
         """With the time at which they were read."""
-        self._far: dict[int, _Ahead] = {}
-        """What waits before some places, at each of which a block begins."""
-        self._far_emptied = 0.0
+        self._found: dict[int, _Ahead] = {}
+        """What waits before some places."""
 
     async def wait_seconds(self, task: Task) -> float:
         """Seconds until a waiting task starts."""
@@ -104,14 +107,18 @@ class Estimator:
     async def _current(self) -> _Rates:
         now = time.monotonic()
         if self._rates is None or now - self._rates[0] >= FRESH_SECONDS:
-            self._rates = now, await _Rates.load(self._store)
+            measured = [await self._store.measured(kind) for kind in ("asking", "reading", "bytes")]
+            if self._rates is None or measured != self._rates[1].measured:
+                self._rates = now, _Rates(*measured)
+            else:
+                self._rates = now, self._rates[1]
         return self._rates[1]
 
     async def _wait(self, rates: _Rates, place: int) -> float:
         """Seconds until all ahead has been taken up and a slot is free once more."""
         slots = max(1, self._slots())
         left = sorted(rates.left(running) for running in self._running())
-        ahead = await self._ahead(rates, place, slots, BLOCKS)
+        ahead = await self._ahead(rates, place, slots)
         tasks, work = ahead.tasks + len(left), ahead.seconds + sum(left)
         if tasks < slots:
             return 0.0
@@ -119,27 +126,27 @@ class Estimator:
         under_way = (slots - 1) / 2 * work / tasks
         return max(left[0] if len(left) >= slots else 0.0, (work - under_way) / slots)
 
-    async def _ahead(self, rates: _Rates, place: int, slots: int, blocks: Sequence[int]) -> _Ahead:
+    async def _ahead(
+        self, rates: _Rates, place: int, slots: int, blocks: Sequence[int] = BLOCKS, *, exact: bool = True
+    ) -> _Ahead:
         """What waits before a place: as it is within its block, the first of `blocks`; a moment ago before that."""
-        now = time.monotonic()
-        if not blocks:
-            tasks, seconds = rates.groups(await self._store.backlog(place))
-            return _Ahead(tasks, seconds, now + _fresh(seconds, slots))
-        since = place // blocks[0] * blocks[0]
-        far = self._far.get(since)
-        if far is None or now >= far.good_until:
-            far = await self._ahead(rates, since, slots, blocks[1:])
-            self._keep(since, far)
+        generation, now = self._store.queue_generation, time.monotonic()
+        state = None if generation is None else (generation, rates)
+        found = self._found.get(place)
+        if found and (found.state == state is not None or (now < found.good_until and not exact)):
+            return found
+        since, before = 0, _Ahead(0, 0.0, math.inf, state)
+        if blocks:
+            since = place // blocks[0] * blocks[0]
+            before = await self._ahead(rates, since, slots, blocks[1:], exact=False)
         tasks, seconds = rates.groups(await self._store.backlog(place, since=since)) if place > since else (0, 0.0)
-        tasks, seconds = tasks + far.tasks, seconds + far.seconds
-        return _Ahead(tasks, seconds, min(far.good_until, now + _fresh(seconds, slots)))
-
-    def _keep(self, place: int, ahead: _Ahead) -> None:
-        now = time.monotonic()
-        if now - self._far_emptied >= FRESH_AT_MOST:  # whatever is older is of no use any more
-            self._far.clear()
-            self._far_emptied = now
-        self._far[place] = ahead
+        tasks, seconds = before.tasks + tasks, before.seconds + seconds
+        good_until = min(before.good_until, now + _fresh(seconds, slots))
+        found = _Ahead(tasks, seconds, good_until, state if before.state == state else None)
+        if len(self._found) >= MOST_FOUND:
+            self._found.clear()
+        self._found[place] = found
+        return found
 
 
 def _fresh(seconds: float, slots: int) -> float:
@@ -154,7 +161,9 @@ class _Ahead:
     tasks: int
     seconds: float
     good_until: float
-    """By the monotonic clock."""
+    """By the monotonic clock; about so much, whatever has changed in between."""
+    state: tuple[int, _Rates] | None
+    """The generation of the queue, and the rates, for which it is exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,7 @@ class _Rates:
     """The measured rates at one moment."""
 
     def __init__(self, asking: Mapping[str, Sums], reading: Mapping[str, Sums], sizes: Mapping[str, Sums]) -> None:
+        self.measured = [asking, reading, sizes]
         self._asking = {name: fit(sums) for name, sums in asking.items()}
         self._reading = {name: fit(sums) for name, sums in reading.items()}
         self._sizes = {name: sums.y / sums.x for name, sums in sizes.items() if sums.x > 0}
@@ -188,10 +198,6 @@ class _Rates:
         self._models = {model: fit(_joint(found)) for model, found in models.items()}
         self._usual = fit(_joint(asking.values())) if asking else Line(0.0, FIRST_SECONDS_PER_PAGE)
         self._kinds: dict[tuple[str, str], _Kind] = {}
-
-    @classmethod
-    async def load(cls, store: Store) -> _Rates:
-        return cls(*[await store.measured(kind) for kind in ("asking", "reading", "bytes")])
 
     def kind(self, model: str, media_type: str) -> _Kind:
         """What to expect of documents of a type that a model is asked about."""

@@ -320,13 +320,11 @@ class Intake:
 
     async def _wait(self, task: Task, free_slots: int, seconds: float | None = None) -> Wait:
         stands = self._standing(task, await self._store.position(task.place), free_slots)
-        if seconds is None:
-            seconds = await self._estimate.seconds(task)
-        return Wait(stands.position, stands.reason, stands.has_slot, seconds)
+        return Wait(*stands, await self._estimate.seconds(task) if seconds is None else seconds)
 
     def _standing(self, task: Task, position: int, free_slots: int) -> Standing:
         reason = self._waiting_reason(task)
-        return Standing(position, reason, has_slot=reason == "slots" and position <= free_slots)
+        return Standing(position, reason, reason == "slots" and position <= free_slots)
 
     def _waiting_reason(self, task: Task) -> str:
         if self._config.current.paused:

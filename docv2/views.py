@@ -1,4 +1,7 @@
-"""What callers see of tasks. The words for a waiting task are derived here; the row only says that it waits."""
+"""What callers see of tasks. The words for a waiting task are derived here; the row only says that it waits.
+
+Not frozen, since several are made at every poll, and making a frozen one takes three times as long.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from docv2.documents import PageRecord, PageSource
 from docv2.tasks import Result, Stage, Task, TaskStatus
@@ -17,7 +20,7 @@ QUEUED = "queued"
 PROCESSING = "processing"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AppliedConfig:
     """What the model will be asked with."""
 
@@ -26,7 +29,7 @@ class AppliedConfig:
     max_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted:
     """A document that is safe with us."""
 
@@ -42,7 +45,7 @@ class Accepted:
     """Seconds until the answer is expected."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FileInfo:
     """The document as it was sent."""
 
@@ -51,7 +54,7 @@ class FileInfo:
     type: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ModelConfig:
     """What the model was asked with."""
 
@@ -59,7 +62,7 @@ class ModelConfig:
     max_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Metadata:
     """Figures about the question and the answer, in characters."""
 
@@ -68,7 +71,7 @@ class Metadata:
     model_config: ModelConfig
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """Tokens over all model calls of the task; 0 where the endpoint did not count."""
 
@@ -77,7 +80,10 @@ class Usage:
     total_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+_SOURCES = (PageSource.TEXT, PageSource.PICTURE, PageSource.BOTH, PageSource.NONE)
+
+
+@dataclass(slots=True)
 class PageCounts:
     """Pages by what a model is given of them."""
 
@@ -91,10 +97,11 @@ class PageCounts:
     @classmethod
     def read(cls, counts: Mapping[str, int]) -> PageCounts:
         """From counts by source."""
-        return cls(sum(counts.values()), **{source.value: counts.get(source, 0) for source in PageSource})
+        text, picture, both, none = [counts.get(source, 0) for source in _SOURCES]
+        return cls(sum(counts.values()), text, picture, both, none)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """The answer and what must be known to read it."""
 
@@ -110,7 +117,7 @@ class Answer:
     """Whether it was given to an earlier task, and no model was asked this time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MemoryUsage:
     """Memory of the server."""
 
@@ -125,7 +132,7 @@ def memory_usage(memory: Memory) -> MemoryUsage:
     return MemoryUsage(memory.used_percent, memory.available_mb, memory.total_mb)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskView:
     """A task as its owner sees it. What does not apply is None."""
 
@@ -150,7 +157,7 @@ class TaskView:
     processing_time: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PageView:
     """A page in the ledger. What does not apply, or not yet, is None."""
 
@@ -175,7 +182,7 @@ class PageView:
     picture_height: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PageList:
     """Part of the ledger of a task's pages, in order."""
 
@@ -189,7 +196,7 @@ class PageList:
     """Asks for those that follow, of which there may be more by then; not there at the end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelledTask:
     """A task that was ended by its owner."""
 
@@ -199,7 +206,7 @@ class CancelledTask:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskSummary:
     """A task as it is listed. What does not apply is None."""
 
@@ -224,7 +231,7 @@ class TaskSummary:
     """Whose it is; told to administrators."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rate:
     """How much of what a user may send in one span of time is used."""
 
@@ -234,7 +241,7 @@ class Rate:
     """Seconds until one more is free."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskList:
     """One page of tasks, newest first."""
 
@@ -243,8 +250,7 @@ class TaskList:
     """Of the next page; None on the last one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Where a waiting task stands."""
 
     position: int
@@ -255,10 +261,12 @@ class Standing:
     """Whether a slot is free for it, so that it starts within moments."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait(Standing):
+class Wait(NamedTuple):
     """Likewise, and how long it will take."""
 
+    position: int
+    reason: str
+    has_slot: bool
     seconds: float
     """Until its end is expected."""
 
@@ -305,7 +313,7 @@ def summary(task: Task, stands: Standing | None, *, with_user: bool = False) -> 
     )
 
 
-def _common(task: Task, stands: Standing | None) -> dict[str, Any]:
+def _common(task: Task, stands: Standing | Wait | None) -> dict[str, Any]:
     common: dict[str, Any] = {
         "task_id": task.task_id,
         "progress": round(task.progress, 1),

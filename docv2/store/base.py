@@ -277,6 +277,14 @@ class Store(Protocol):
         """Rank among the waiting tasks: 1 is next. At most 10 ms at 100,000 waiting."""
         ...
 
+    @property
+    def queue_generation(self) -> int | None:
+        """Another one after each change to what stands before any task in the queue.
+
+        None while nobody asks for `writes_of_others`: it knows of those by the last time that was asked.
+        """
+        ...
+
     async def tail(self) -> int:
         """The place of the next task that is accepted, if nothing else is meanwhile."""
         ...

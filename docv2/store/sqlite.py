@@ -25,10 +25,12 @@ from typing import Any, Self
 import aiosqlite
 
 from docv2.documents import Page, PageRecord, PageSource, PageUse
-from docv2.errors import ClaimLost, Conflict, StartError
-from docv2.store.administration import Administration, keep_within
+from docv2.errors import Conflict, DocV2Error, StartError
+from docv2.store import commands
+from docv2.store.administration import Administration
 from docv2.store.base import ApiKey, Credentials, Limits, QueueDepth, Recovery, Request, User
 from docv2.store.engine import DRIVER, ERRORS, connect_reader, connect_writer, is_safe_beside_writer, translate
+from docv2.store.kept import Kept
 from docv2.store.migrate import inspect, migrate
 from docv2.store.queries import QUERIES, Values, bind, count, fetch
 from docv2.store.rows import task_of, user_of, values_of
@@ -37,9 +39,6 @@ from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage
 
 log = logging.getLogger(__name__)
 
-Step = tuple[str, Values]
-"""A statement that goes with a fenced one, and its parameters but for the task's id."""
-
 EXPIRE_BITE = 500
 """Tasks removed in one transaction."""
 
@@ -47,9 +46,12 @@ EXPIRE_BITE = 500
 class SQLiteStore(Administration):
     """Implements docv2.store.base.Store. Open it with `open`, leave it with `close` or as an async context."""
 
-    def __init__(self, writer: Writer, reader: sqlite3.Connection | None, lists: aiosqlite.Connection | None) -> None:
+    def __init__(
+        self, writer: Writer, kept: Kept, reader: sqlite3.Connection | None, lists: aiosqlite.Connection | None
+    ) -> None:
         """Without `reader` and `lists` everything is read through the writer."""
         self._writer = writer
+        self._kept = kept
         self._reader = reader
         self._lists = lists
         self._handing_back: set[asyncio.Task[None]] = set()
@@ -63,22 +65,23 @@ class SQLiteStore(Administration):
         The server opens it with `checkpoints`; a process that works beside it for a moment, without: checkpoints belong
         to one writer. `driver` is sqlite3 or a module like it.
         """
-        connection = await asyncio.to_thread(_prepare, path, driver, checkpoints=checkpoints)
-        writer = Writer(connection)
+        kept = Kept()
+        connection = await asyncio.to_thread(_prepare, path, driver, kept, checkpoints=checkpoints)
+        writer = Writer(connection, kept)
         if not is_safe_beside_writer(driver):
             log.warning(
                 "SQLite %s can lose data with several connections: using one, which makes reads slower. "
                 "Mended in 3.51.3; installing pysqlite3 brings it",
                 driver.sqlite_version,
             )
-            return cls(writer, None, None)
+            return cls(writer, kept, None, None)
         try:
             reader = await asyncio.to_thread(connect_reader, path, driver)
             lists = await aiosqlite.Connection(partial(connect_reader, path, driver), iter_chunk_size=64)
         except ERRORS as error:
             await writer.close()
             raise StartError(f"{path} cannot be opened: {error}") from error
-        return cls(writer, reader, lists)
+        return cls(writer, kept, reader, lists)
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,12 +105,12 @@ class SQLiteStore(Administration):
     # -- the queue ----------------------------------------------------------------------------------------------------
     async def enqueue(self, new: NewTask, request: Request | None = None, limits: Limits | None = None) -> Task:
         """Accept a task at the tail of the queue, or find the one that the same request became."""
-        return await self._request(partial(_enqueue, {**values_of(new), "now": time.time()}, request, limits))
+        return await self._request(partial(commands.enqueue, {**values_of(new), "now": time.time()}, request, limits))
 
     async def accepted(self, user_id: str, request: Request) -> Task | None:
         """The task that this request became, if it did; Conflict where another one was sent under its key."""
         rows = await self._read("same_request", user_id=user_id, key=request.key)
-        return _become(rows, request)
+        return commands.become(rows, request)
 
     async def tasks_of(
         self, user_id: str, *, before: int | None, limit: int, status: TaskStatus | None = None
@@ -119,8 +122,14 @@ class SQLiteStore(Administration):
 
     async def get(self, task_id: str) -> Task | None:
         """The task as it stands, or None."""
+        if task := self._kept.task(task_id):
+            return task
         rows = await self._read("get", task_id=task_id)
-        return task_of(rows[0]) if rows else None
+        if not rows:
+            return None
+        task = task_of(rows[0])
+        self._kept.keep_task(task)
+        return task
 
     async def claim(self, owner: str, *, blocked_models: Collection[str] = ()) -> Task | None:
         """Take the first waiting task that may run now; None where there is none.
@@ -154,7 +163,7 @@ class SQLiteStore(Administration):
     async def report(self, claim: Claim, *, stage: Stage, progress: float) -> None:
         """Say how far a running task is."""
         values = {"stage": stage, "progress": progress}
-        await self._writer.submit(Kind.NOTE, partial(_claimed, "report", _fenced(claim, values), []))
+        await self._writer.submit(Kind.NOTE, partial(commands.claimed, "report", _fenced(claim, values), []))
 
     async def save_pages(
         self, claim: Claim, pages: Sequence[Page], *, progress: float, pages_total: int | None
@@ -166,8 +175,8 @@ class SQLiteStore(Administration):
 
     async def count_call(self, claim: Claim, pages: Sequence[int]) -> None:
         """Note in the ledger that a model is about to be asked about these pages."""
-        steps: list[Step] = [("count_call_pages", {"numbers": list(pages)})]
-        command = partial(_claimed, "count_call", _fenced(claim, {}), steps)
+        steps: list[commands.Step] = [("count_call_pages", {"numbers": list(pages)})]
+        command = partial(commands.claimed, "count_call", _fenced(claim, {}), steps)
         await self._writer.submit(Kind.NOTE, command)
 
     async def save_part(
@@ -199,7 +208,7 @@ class SQLiteStore(Administration):
 
     async def complete(self, claim: Claim, result: Result, *, key: str = "") -> None:
         """End a running task with its answer, kept under `key` where there is one."""
-        steps: list[Step] = [("keep_answer", {"key": key})] if key else []
+        steps: list[commands.Step] = [("keep_answer", {"key": key})] if key else []
         await self._result("complete", claim, {"result": values_of(result)}, steps)
 
     async def complete_again(self, claim: Claim, key: str, *, since: float) -> bool:
@@ -207,7 +216,7 @@ class SQLiteStore(Administration):
         if not await self._read("answered", key=key, since=since):
             return False
         values = _fenced(claim, {"key": key, "since": since})
-        return await self._writer.submit(Kind.RESULT, partial(_complete_again, values))
+        return await self._writer.submit(Kind.RESULT, partial(commands.complete_again, values))
 
     async def fail(self, claim: Claim, error: str, error_type: str) -> None:
         """End a running task with an error."""
@@ -216,17 +225,24 @@ class SQLiteStore(Administration):
     async def cancel(self, task_id: str, *, error: str, error_type: str) -> Task | None:
         """End a waiting or running task as failed, whoever owns it; answers the task as it was just before."""
         values = {"task_id": task_id, "error": error, "error_type": error_type, "now": time.time()}
-        return await self._request(partial(_cancel, values))
+        return await self._request(partial(commands.cancel, values))
 
     async def recover(self, *, crash_limit: int, error: str, error_type: str) -> Recovery:
         """At start, with no other server alive: return running tasks to their place and count their crash."""
         values = {"crash_limit": crash_limit, "error": error, "error_type": error_type, "now": time.time()}
-        return await self._request(partial(_recover, values))
+        return await self._request(partial(commands.recover, values))
 
     async def position(self, place: int) -> int:
         """Rank among the waiting tasks: 1 is next."""
-        rank: int = (await self._read("position", place=place))[0][0]
+        if (rank := self._kept.position(place)) is None:
+            rank = int((await self._read("position", place=place))[0][0])
+            self._kept.keep_position(place, rank)
         return rank
+
+    @property
+    def queue_generation(self) -> int | None:
+        """Another one after each change to what stands before any task in the queue; None where nobody can tell."""
+        return self._kept.generation
 
     async def tail(self) -> int:
         """The place of the next task that is accepted."""
@@ -264,8 +280,14 @@ class SQLiteStore(Administration):
     async def writes_of_others(self) -> int:
         """A number that is another one after each write of another process."""
         # Asked of the connection that writes: to that, only what others write is news.
-        rows = await self._writer.submit(Kind.READ, partial(fetch, "writes_of_others", {}))
+        try:
+            rows = await self._writer.submit(Kind.READ, partial(fetch, "writes_of_others", {}))
+        except DocV2Error:
+            self._kept.follow(None)
+            raise
         number: int = rows[0][0]
+        if self._reader is not None:
+            self._kept.follow(number)
         return number
 
     # -- what was measured and learned --------------------------------------------------------------------------------
@@ -328,7 +350,7 @@ class SQLiteStore(Administration):
     async def replace_own_key(self, key: ApiKey, sha256: str) -> None:
         """Add the key that its user made; the one before it is revoked in the same moment."""
         values = {**values_of(key), "sha256": sha256, "own": True, "now": time.time()}
-        await self._revoke(partial(_replace_own_key, values))
+        await self._revoke(partial(commands.replace_own_key, values))
 
     async def revoke_own_key(self, user_id: str) -> ApiKey | None:
         """Revoke the key that the user made and answer it; None where there is none."""
@@ -365,9 +387,9 @@ class SQLiteStore(Administration):
         revoking.add_done_callback(count_it)
         return await asyncio.shield(revoking)  # it is done even if its caller leaves, and must be counted then
 
-    async def _result(self, name: str, claim: Claim, values: Values, steps: Sequence[Step] = ()) -> None:
+    async def _result(self, name: str, claim: Claim, values: Values, steps: Sequence[commands.Step] = ()) -> None:
         """A worker's write: only under its claim, and tried until it is done, for it must not be lost."""
-        await self._writer.submit(Kind.RESULT, partial(_claimed, name, _fenced(claim, values), steps))
+        await self._writer.submit(Kind.RESULT, partial(commands.claimed, name, _fenced(claim, values), steps))
 
     async def _read(self, name: str, **values: Any) -> list[sqlite3.Row]:
         """A read short enough to be made right here."""
@@ -404,8 +426,7 @@ class SQLiteStore(Administration):
             raise translate(error) from error
 
 
-# -- commands: plain functions over a connection ----------------------------------------------------------------------
-def _prepare(path: Path, driver: ModuleType, *, checkpoints: bool) -> sqlite3.Connection:
+def _prepare(path: Path, driver: ModuleType, kept: Kept, *, checkpoints: bool) -> sqlite3.Connection:
     inspect(path, driver, quick_check=checkpoints)
     try:
         with suppress(FileExistsError):
@@ -417,6 +438,7 @@ def _prepare(path: Path, driver: ModuleType, *, checkpoints: bool) -> sqlite3.Co
         raise StartError(f"{path} cannot be opened: {error}") from error
     try:
         migrate(connection, path)
+        kept.watch(connection)
     except BaseException as error:
         connection.close()
         if isinstance(error, ERRORS):
@@ -429,61 +451,5 @@ def _fenced(claim: Claim, values: Values) -> Values:
     return {**values_of(claim), **values, "now": time.time()}
 
 
-def _claimed(name: str, values: Values, steps: Sequence[Step], connection: sqlite3.Connection) -> None:
-    if not count(name, values, connection):
-        raise ClaimLost(f"task {values['task_id']} is no longer this attempt's")
-    for step, row in steps:
-        count(step, {"task_id": values["task_id"], **row}, connection)
-
-
-def _enqueue(values: Values, request: Request | None, limits: Limits | None, connection: sqlite3.Connection) -> Task:
-    if request is not None:
-        values = {**values, "key": request.key, "request_sha256": request.sha256}
-        if before := _become(fetch("same_request", values, connection), request):
-            return before
-    if limits is not None:
-        keep_within(limits, values["user_id"], values["now"], connection)
-    rows = fetch("enqueue", values, connection)
-    if not rows:
-        raise Conflict("This task exists already.")
-    if request is not None:
-        count("keep_request", values, connection)
-    return task_of(rows[0])
-
-
-def _replace_own_key(values: Values, connection: sqlite3.Connection) -> None:
-    fetch("revoke_own_key", values, connection)
-    count("add_key", values, connection)
-
-
-def _cancel(values: Values, connection: sqlite3.Connection) -> Task | None:
-    rows = fetch("get", values, connection)
-    count("cancel", values, connection)
-    return task_of(rows[0]) if rows else None
-
-
-def _complete_again(values: Values, connection: sqlite3.Connection) -> bool:
-    rows = fetch("answered", values, connection)  # once more: it may have been removed meanwhile
-    if not rows:
-        return False
-    values = {**values, "before_id": rows[0]["task_id"]}
-    _claimed("complete_again", values, [("copy_pages", {"before_id": values["before_id"]})], connection)
-    return True
-
-
-def _recover(values: Values, connection: sqlite3.Connection) -> Recovery:
-    given_up = fetch("give_up", values, connection)
-    requeued = fetch("requeue", values, connection)
-    # RETURNING has no order of its own.
-    return Recovery(*(tuple(task_id for _, task_id in sorted(map(tuple, rows))) for rows in (requeued, given_up)))
-
-
-# -- rows and values --------------------------------------------------------------------------------------------------
 def _sources(row: sqlite3.Row) -> dict[str, PageSource | None]:
     return {"source": PageSource(row["source"]), "used": PageSource(row["used"]) if row["used"] else None}
-
-
-def _become(rows: Sequence[sqlite3.Row], request: Request) -> Task | None:
-    if rows and rows[0]["request_sha256"] != request.sha256:
-        raise Conflict("Another request was accepted under this Idempotency-Key")
-    return task_of(rows[0]) if rows else None

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from docv2.errors import Unavailable
 from docv2.store.engine import BUSY, ERRORS, OUTAGE, error_code, translate
+from docv2.store.kept import Kept, Touched
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,13 @@ class _Job:
 class Writer:
     """Owns the writing connection and its thread."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Take the connection over. To be called on the event loop whose coroutines will submit."""
+    def __init__(self, connection: sqlite3.Connection, kept: Kept) -> None:
+        """Take the connection over. To be called on the event loop whose coroutines will submit.
+
+        `kept` is told there what was committed, before those whose commands it were.
+        """
         self._connection = connection
+        self._kept = kept
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing_until: float | None = None
@@ -93,6 +98,16 @@ class Writer:
             self._closing_until = time.monotonic() + PATIENCE
             self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _resolve(self, jobs: list[_Job], touched: Touched) -> None:
+        self._kept.forget(touched)
+        for job in jobs:
+            if job.future.done():
+                continue  # its caller has left
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
 
     # -- on the thread ------------------------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -204,7 +219,7 @@ class Writer:
         if not jobs:
             return
         try:
-            self._loop.call_soon_threadsafe(_resolve, jobs)
+            self._loop.call_soon_threadsafe(self._resolve, jobs, self._kept.touched())
         except RuntimeError:
             log.warning("%d commands ended after the event loop was closed", len(jobs))
 
@@ -216,14 +231,3 @@ def _told(error: Exception) -> Exception:
     told = translate(error)
     told.__cause__ = error
     return told
-
-
-def _resolve(jobs: list[_Job]) -> None:
-    """On the event loop: wake the callers that still wait."""
-    for job in jobs:
-        if job.future.done():
-            continue
-        if job.error is not None:
-            job.future.set_exception(job.error)
-        else:
-            job.future.set_result(job.result)

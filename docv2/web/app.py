@@ -125,7 +125,6 @@ def create_app(services: Services) -> web.Application:
     app[CLIENT_ADDRESS] = ClientAddress(services.settings.trusted_proxies)
     app[ROUTE_TABLE] = ROUTES
     app[DESCRIPTION] = []
-    app.on_response_prepare.append(middleware.on_prepare)
     app.on_cleanup.append(_finish)
     for route in ROUTES:
         handler = with_query(route.query or NoQuery, route.handler)

@@ -38,6 +38,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         response = await _answered(request, handler)
         status = response.status
+        complete_headers(response.headers, request_id)
         return response
     finally:
         seconds = time.perf_counter() - begin
@@ -49,12 +50,11 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The handler's answer, or the error that it raised as one."""
-    request_id, named = request[REQUEST_ID], request.match_info.get("task_id", "")
-    task_id = named if TASK_ID.fullmatch(named) else None
+    request_id = request[REQUEST_ID]
     try:
         return await handler(request)
     except (RequestError, Unavailable) as error:
-        return failure(error, request_id, task_id=task_id)
+        return failure(error, request_id, task_id=_task_named(request))
     except web.HTTPNotFound:
         return failure(NotFound("There is nothing at this address"), request_id)
     except web.HTTPMethodNotAllowed as error:
@@ -69,12 +69,12 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         # Anything else is a mistake of ours. The log has all of it, the client only the id to ask about it by.
         log.exception("unexpected error")
-        return failure(DocV2Error("Internal server error"), request_id, task_id=task_id)
+        return failure(DocV2Error("Internal server error"), request_id, task_id=_task_named(request))
 
 
-async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
-    """Called by aiohttp right before the headers of any answer leave."""
-    complete_headers(response.headers, request.get(REQUEST_ID) or new_request_id())
+def _task_named(request: web.Request) -> str | None:
+    named = request.match_info.get("task_id", "")
+    return named if TASK_ID.fullmatch(named) else None
 
 
 async def caller(request: web.Request) -> User | None:

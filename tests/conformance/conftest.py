@@ -33,5 +33,7 @@ async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
 
 @pytest.fixture
 async def store(open_store: Opener) -> Store:
-    """A new store."""
-    return await open_store()
+    """A new store, looked after as a server does, so that it keeps what it may."""
+    opened = await open_store()
+    await opened.writes_of_others()
+    return opened

@@ -17,6 +17,7 @@ import pytest
 from docv2.errors import ClaimLost, DiskFull, Unavailable
 from docv2.store import writer
 from docv2.store.engine import DRIVER, connect_writer
+from docv2.store.kept import Kept
 from docv2.store.sqlite import SQLiteStore
 from docv2.store.writer import Kind, Writer
 from docv2.tasks import Stage, TaskStatus
@@ -30,7 +31,7 @@ class Bench:
     def __init__(self, connection: sqlite3.Connection, other: sqlite3.Connection) -> None:
         self.commits = 0
         connection.set_trace_callback(self._trace)
-        self.writer = Writer(connection)
+        self.writer = Writer(connection, Kept())
         self._other = other
 
     def _trace(self, statement: str) -> None:

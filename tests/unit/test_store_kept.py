@@ -1,0 +1,177 @@
+"""What the store keeps of what it has read: never more than is true."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from docv2.errors import Unavailable
+from docv2.estimate import Estimator
+from docv2.store import kept
+from docv2.store.sqlite import SQLiteStore
+from docv2.tasks import Stage, Task
+from tests.conformance.samples import RESULT, current, enqueue, page
+
+STEPS = 120
+
+
+@pytest.fixture
+async def looked_after(store: SQLiteStore) -> SQLiteStore:
+    """A store of which somebody asks what others write."""
+    await store.writes_of_others()
+    return store
+
+
+@asynccontextmanager
+async def another(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """Another process on the same database, which keeps nothing."""
+    async with await SQLiteStore.open(tmp_path / "docv2.db", checkpoints=False) as opened:
+        yield opened
+
+
+@contextmanager
+def read(store: SQLiteStore) -> Iterator[list[str]]:
+    """What is read point by point meanwhile."""
+    statements: list[str] = []
+
+    def trace(statement: str) -> None:
+        if "SELECT" in statement:  # BEGIN and COMMIT go with it
+            statements.append(statement)
+
+    assert store._reader is not None
+    store._reader.set_trace_callback(trace)
+    yield statements
+    store._reader.set_trace_callback(None)
+
+
+async def wait_seconds(store: SQLiteStore, estimate: Estimator, task: Task) -> tuple[int, float]:
+    return await store.position(task.place), round(await estimate.wait_seconds(task), 6)
+
+
+def estimator(store: SQLiteStore) -> Estimator:
+    return Estimator(store, slots=lambda: 1, running=list)
+
+
+async def change(store: SQLiteStore, task: Task, chosen: random.Random) -> None:
+    """Something that may happen to a task as it stands."""
+    if task.owner is not None:
+        claim = task.claim
+        steps: dict[str, Callable[[], Awaitable[Task | None]]] = {
+            "release": lambda: store.release(claim, not_before=time.time() - chosen.random()),
+            "report": lambda: store.report(claim, stage=Stage.ASKING, progress=chosen.uniform(1, 90)),
+            "pages": lambda: store.save_pages(claim, [page(1)], progress=10, pages_total=chosen.randint(1, 9)),
+            "complete": lambda: store.complete(claim, RESULT),
+            "fail": lambda: store.fail(claim, "broken", "processing_error"),
+            "cancel": lambda: store.cancel(task.task_id, error="no", error_type="cancelled"),
+        }
+        await steps[chosen.choice(list(steps))]()
+    elif task.error is not None:
+        await store.retry(task.task_id)
+    elif not task.ended and chosen.random() < 0.3:
+        await store.cancel(task.task_id, error="no", error_type="cancelled")
+    else:
+        await store.claim("server-1")
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_it_says_what_the_database_says(
+    looked_after: SQLiteStore, tmp_path: Path, seed: int
+) -> None:
+    store, chosen, ids = looked_after, random.Random(seed), list[str]()
+    await store.measure("asking", "image/png model-a", 1, 10)
+    estimate = estimator(store)
+    async with another(tmp_path) as truth:
+        for _ in range(STEPS):
+            what = chosen.random()
+            if what < 0.35 or not ids:
+                ids.append((await enqueue(store, media_type="image/png", size=chosen.randint(1, 9))).task_id)
+            elif what < 0.37:
+                await store.expire(time.time() + 1)
+            elif what < 0.39:
+                await store.remove_tasks("user-1")
+            elif what < 0.41:
+                await store.recover(crash_limit=2, error="crashed", error_type="processing_error")
+            elif task := await store.get(chosen.choice(ids)):
+                await change(store, task, chosen)
+            for task_id in ids:
+                task = await truth.get(task_id)
+                assert await store.get(task_id) == task
+                if task and not task.ended and task.owner is None:
+                    told = await wait_seconds(store, estimate, task)
+                    assert told == await wait_seconds(truth, estimator(truth), task)
+
+
+async def test_what_did_not_change_is_not_read_again(looked_after: SQLiteStore) -> None:
+    first, task, later = [await enqueue(looked_after) for _ in range(3)]
+    estimate = estimator(looked_after)
+
+    async def poll() -> None:
+        await current(looked_after, task)
+        await wait_seconds(looked_after, estimate, task)
+
+    await poll()
+    with read(looked_after) as statements:
+        await poll()
+        await enqueue(looked_after)  # stands behind
+        await poll()
+    assert statements == []
+    await looked_after.cancel(later.task_id, error="no", error_type="cancelled")
+    with read(looked_after) as statements:
+        await current(looked_after, task)
+    assert statements == [], "another task was written to"
+    await looked_after.cancel(first.task_id, error="no", error_type="cancelled")
+    with read(looked_after) as statements:
+        await poll()
+    assert len(statements) == 2, "its position and the work ahead"
+
+
+async def test_what_others_write_is_told_once_it_was_looked_for(looked_after: SQLiteStore, tmp_path: Path) -> None:
+    first, task = [await enqueue(looked_after) for _ in range(2)]
+    before = looked_after.queue_generation
+    assert (await current(looked_after, first), await looked_after.position(task.place)) == (first, 2)
+    async with another(tmp_path) as other:
+        await other.cancel(first.task_id, error="no", error_type="cancelled")
+        await looked_after.writes_of_others()
+    assert (await current(looked_after, first)).error == "no"
+    assert await looked_after.position(task.place) == 1
+    assert looked_after.queue_generation != before
+
+
+async def test_while_nobody_looks_nothing_is_kept(store: SQLiteStore, tmp_path: Path) -> None:
+    task = await enqueue(store)
+    await current(store, task)
+    assert store.queue_generation is None
+    async with another(tmp_path) as other:
+        await other.cancel(task.task_id, error="no", error_type="cancelled")
+    assert (await current(store, task)).error == "no"
+
+
+async def test_where_the_look_fails_nothing_is_kept(looked_after: SQLiteStore) -> None:
+    task = await enqueue(looked_after)
+    await current(looked_after, task)
+    await looked_after._writer.close()
+    with pytest.raises(Unavailable):
+        await looked_after.writes_of_others()
+    with read(looked_after) as statements:
+        assert await current(looked_after, task) == task
+    assert statements
+    assert looked_after.queue_generation is None
+
+
+async def test_what_is_kept_has_bounds(looked_after: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST", 2)
+    tasks = [await enqueue(looked_after) for _ in range(3)]
+    for _ in range(2):
+        for task in tasks:
+            assert await current(looked_after, task) == task
+            assert await looked_after.position(task.place) == task.place
+    long = await enqueue(looked_after, prompt="?" * (kept.MOST_TEXT + 1))
+    await current(looked_after, long)
+    with read(looked_after) as statements:
+        assert await current(looked_after, long) == long
+    assert statements, "its text is too long to be kept"

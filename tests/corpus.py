@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from docv2.documents import Page, PageSource
+from docv2.documents import MediaType, Page, PageSource
 from docv2.errors import DocumentError, OverLimit, ParserDied, UnsupportedType
 from docv2.extract import base, sniff
 from docv2.sandbox import Sandbox
@@ -69,10 +69,15 @@ async def read_folder(folder: Path) -> Tally:
     return tally
 
 
+def _kind(path: Path) -> MediaType:
+    with path.open("rb") as file:
+        return sniff.check(file, path.name)
+
+
 async def _read(sandbox: Sandbox, path: Path, work: Path, tally: Tally) -> None:
     pages: list[Page] = []
     try:
-        kind = await asyncio.to_thread(sniff.check, path, path.name)
+        kind = await asyncio.to_thread(_kind, path)
         async with aclosing(base.read(sandbox, path, kind, work, owner=path.name)) as found:
             pages = [page async for page, _ in found]
     except (OverLimit, ParserDied) as error:

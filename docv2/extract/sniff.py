@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import zipfile
 import zlib
-from pathlib import Path
 from typing import IO
 
 from docv2.documents import EXTENSIONS, MediaType
@@ -55,22 +54,21 @@ _MAX_TYPES = 1024**2
 """Bytes read of the list of types in an Office file; ordinary ones have some thousand."""
 
 
-def check(path: Path, filename: str) -> MediaType:
-    """The file's type; UnsupportedType unless docv2 reads it and the name's extension says the same."""
+def check(file: IO[bytes], filename: str) -> MediaType:
+    """The type of an open file; UnsupportedType unless docv2 reads it and the name's extension says the same."""
     extension = filename.rpartition(".")[2].lower() if "." in filename else ""
     expected = EXTENSIONS.get(extension)
     if expected is None:
         shown = f".{extension[:16]}" if extension.isprintable() and extension else "without a known extension"
         raise UnsupportedType(f"Files {shown} are not supported. Supported are: {', '.join(EXTENSIONS)}.")
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-        if not head:
-            raise UnsupportedType("The file is empty.")
-        if expected in (MediaType.TEXT, MediaType.MARKDOWN):
-            # A text may speak of other formats, with their magic words; one that is PDF from its first byte is a PDF.
-            kinds = {expected} if is_textual(head) and not head.startswith(b"%PDF-") else _kinds(head, file)
-        else:
-            kinds = _kinds(head, file)
+    head = file.read(HEAD)
+    if not head:
+        raise UnsupportedType("The file is empty.")
+    if expected in (MediaType.TEXT, MediaType.MARKDOWN):
+        # A text may speak of other formats, with their magic words; one that is PDF from its first byte is a PDF.
+        kinds = {expected} if is_textual(head) and not head.startswith(b"%PDF-") else _kinds(head, file)
+    else:
+        kinds = _kinds(head, file)
     if kinds == {expected}:
         return expected
     names = " and ".join(sorted(NAMES.get(kind, kind) for kind in kinds))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -32,10 +32,11 @@ class Incoming(Protocol):
         """
         ...
 
-    async def finish(self, look: Callable[[Path], T]) -> tuple[Received, T]:
+    async def finish(self, look: Callable[[IO[bytes]], T]) -> tuple[Received, T]:
         """The whole file, on disk for good (fsync, also of its folder), and what `look` says of it.
 
-        `look` may block, as it runs in the thread that writes, and what it raises is raised here.
+        `look` gets it opened to be read, and may block, as it runs in the thread that writes; what it raises is raised
+        here.
         """
         ...
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import io
 import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 from docv2.errors import DiskFull, DocumentError, DocV2Error, FileTooLarge, StartError, Unavailable
 from docv2.storage.base import Incoming, Received
@@ -93,7 +94,8 @@ class _LocalIncoming:
         self._limit = limit
         self._size = 0
         self._hash = hashlib.sha256()
-        self._file: BinaryIO | None = None
+        self._file: int | None = None
+        """Its descriptor."""
         self._pieces: list[bytes | memoryview] = []
         self._collected = 0
         self._writing: asyncio.Future[Any] | None = None
@@ -111,12 +113,15 @@ class _LocalIncoming:
             await self._settle()
             self._writing = asyncio.get_running_loop().run_in_executor(None, self._put, self._take())
 
-    async def finish(self, look: Callable[[Path], T]) -> tuple[Received, T]:
+    async def finish(self, look: Callable[[IO[bytes]], T]) -> tuple[Received, T]:
         """See Incoming. All of it in one hop to a thread, since each costs what receiving a small file does."""
 
         def finish() -> T:
+            # Each call of the system is a turn at Python's lock, so what is all here yet is not read from the disk.
+            small = io.BytesIO(b"".join(pieces)) if self._file is None else None
             self._put(pieces)
-            looked = look(self._path)
+            with small or self._path.open("rb") as file:
+                looked = look(file)
             self._close()
             return looked
 
@@ -139,8 +144,8 @@ class _LocalIncoming:
 
         def remove() -> None:
             if self._file is not None:
-                with suppress(OSError):  # closing writes out what is buffered, which the same full disk refuses again
-                    self._file.close()
+                with suppress(OSError):  # a full disk may refuse once more what goes anyway
+                    os.close(self._file)
             self._path.unlink(missing_ok=True)
 
         await asyncio.to_thread(remove)
@@ -164,19 +169,19 @@ class _LocalIncoming:
     def _put(self, pieces: list[bytes | memoryview]) -> None:
         """Hash and write. Runs in a thread."""
         if self._file is None:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._file = os.fdopen(descriptor, "wb", buffering=0)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         for piece in pieces:
             self._hash.update(piece)
             rest = memoryview(piece)
             while rest:
-                rest = rest[self._file.write(rest) :]
+                rest = rest[os.write(self._file, rest) :]
 
     def _close(self) -> None:
         """Put the file and its name onto the disk itself. Runs in a thread."""
         assert self._file is not None
-        os.fsync(self._file.fileno())
-        self._file.close()
+        os.fsync(self._file)
+        file, self._file = self._file, None
+        os.close(file)
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -29,8 +30,12 @@ def storage(root: Path) -> LocalStorage:
     return LocalStorage(root)
 
 
+def content_of(file: IO[bytes]) -> bytes:
+    return file.read()
+
+
 async def receive(
-    storage: LocalStorage, limit: int, *pieces: bytes, look: Callable[[Path], object] = Path.stat
+    storage: LocalStorage, limit: int, *pieces: bytes, look: Callable[[IO[bytes]], object] = content_of
 ) -> Received:
     """Send a file and do not keep it."""
     async with storage.receive("task-1", limit) as file:
@@ -49,7 +54,7 @@ async def test_what_was_written_is_kept_whole(storage: LocalStorage, size: int) 
     async with storage.receive("task-1", 10 * MIB) as file:
         for start in range(0, size, 100_000):
             await file.write(memoryview(content)[start : start + 100_000])
-        received, looked = await file.finish(Path.read_bytes)
+        received, looked = await file.finish(content_of)
         assert looked == content
         assert (received.size, received.sha256) == (size, hashlib.sha256(content).hexdigest())
         file.keep()
@@ -61,7 +66,7 @@ async def test_what_was_written_is_kept_whole(storage: LocalStorage, size: int) 
 async def test_only_the_owner_can_read(storage: LocalStorage, root: Path) -> None:
     async with storage.receive("task-1", MIB) as file:
         await file.write(b"private")
-        await file.finish(Path.stat)
+        await file.finish(content_of)
         file.keep()
     assert {stat.S_IMODE(path.stat().st_mode) for path in files_in(root)} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in root.iterdir()} == {0o700}
@@ -70,7 +75,7 @@ async def test_only_the_owner_can_read(storage: LocalStorage, root: Path) -> Non
 async def test_a_file_that_is_not_kept_leaves_nothing(storage: LocalStorage, root: Path) -> None:
     async with storage.receive("task-1", 10 * MIB) as file:
         await file.write(bytes(3 * PIECE))
-        await file.finish(Path.stat)
+        await file.finish(content_of)
         assert files_in(root)
     assert files_in(root) == []
 
@@ -147,7 +152,7 @@ async def test_a_missing_document_fails_its_task_and_not_the_server(storage: Loc
 
 async def test_deleting_is_repeatable(storage: LocalStorage) -> None:
     async with storage.receive("task-1", MIB) as file:
-        await file.finish(Path.stat)
+        await file.finish(content_of)
         file.keep()
     await storage.delete("task-1")
     await storage.delete("task-1")
@@ -155,8 +160,8 @@ async def test_deleting_is_repeatable(storage: LocalStorage) -> None:
 
 
 async def test_what_is_found_wrong_with_a_file_is_raised_and_leaves_nothing(storage: LocalStorage, root: Path) -> None:
-    def look(path: Path) -> None:
-        raise UnsupportedType(f"{path.stat().st_size} bytes of nothing")
+    def look(file: IO[bytes]) -> None:
+        raise UnsupportedType(f"{len(file.read())} bytes of nothing")
 
     with pytest.raises(UnsupportedType, match="3 bytes of nothing"):
         await receive(storage, MIB, b"abc", look=look)

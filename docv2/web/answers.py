@@ -8,13 +8,14 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from aiohttp import web
-from multidict import CIMultiDict
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, istr
 from pydantic import Field, TypeAdapter
 
 from docv2.errors import DocV2Error, RateLimited, Unauthenticated, Unavailable
 
 JSON = "application/json"
+X_REQUEST_ID = istr("X-Request-ID")
 
 ERROR_TYPES = (
     "validation_error",
@@ -27,12 +28,12 @@ ERROR_TYPES = (
 """Every kind of error that an answer can be; a task that failed may also be `cancelled`."""
 
 HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
+    istr("X-Content-Type-Options"): "nosniff",
+    istr("Content-Security-Policy"): "default-src 'none'; frame-ancestors 'none'",
+    istr("Referrer-Policy"): "no-referrer",
+    istr("Cache-Control"): "no-store",
 }
-"""On every answer unless its handler says otherwise."""
+"""On every answer unless its handler says otherwise. Names that need not be brought to one case each time."""
 
 CLIENT_GONE = 499
 """Logged where the client closed the connection before its answer, as nginx does. Nobody receives it."""
@@ -96,6 +97,7 @@ def new_request_id() -> str:
 
 def complete_headers(headers: CIMultiDict[str], request_id: str) -> None:
     """Add what every answer carries and this one does not say yet."""
-    headers["Server"] = "docv2"  # aiohttp names itself, Python and the versions of both
-    for name, value in {"X-Request-ID": request_id, **HEADERS}.items():
+    headers[hdrs.SERVER] = "docv2"  # aiohttp names itself, Python and the versions of both
+    headers.setdefault(X_REQUEST_ID, request_id)
+    for name, value in HEADERS.items():
         headers.setdefault(name, value)

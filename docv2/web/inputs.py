@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from multidict import MultiMapping
 
 from docv2.errors import BadRequest, FileTooLarge
 from docv2.validation import Input, checked
@@ -30,14 +31,17 @@ def with_query(model: type[Input], handler: Handler) -> Handler:
     """Check the parameters before anything else is done; the handler finds them under QUERY."""
 
     async def parsed(request: web.Request) -> web.StreamResponse:
-        query = request.query
-        for name in query:
-            if len(query.getall(name)) > 1:
-                raise BadRequest(f"{name[:40]!r} is given twice")
-        request[QUERY] = checked(model, query) if query else _nothing_said(model)
+        request[QUERY] = _said(model, request.query) if request.query_string else _nothing_said(model)
         return await handler(request)
 
     return parsed
+
+
+def _said(model: type[Input], query: MultiMapping[str]) -> Input:
+    for name in query:
+        if len(query.getall(name)) > 1:
+            raise BadRequest(f"{name[:40]!r} is given twice")
+    return checked(model, query)
 
 
 @cache

@@ -130,7 +130,7 @@ class _Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        if isinstance(resp, web.HTTPException):
+        if isinstance(resp, Exception):  # an HTTPException, which as an abstract class takes longer to ask for
             resp = _refusal(resp.status, resp.reason, "validation_error" if resp.status < 500 else "system_error")
         return await super().finish_response(request, resp, start_time)
 

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import count
 
 from docv2.documents import MediaType
 from docv2.store.base import BLOCKS, Store
@@ -38,7 +39,7 @@ FRESH_AT_MOST = 10.0
 """But not for more seconds than this: tasks may be cancelled by the thousand."""
 
 MOST_FOUND = 4096
-"""Places kept with what waits before them: half a megabyte."""
+"""Places kept with what waits before them: a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Estimator:
         self._store = store
         self._slots = slots
         self._running = running
+        self._numbers = count()
         self._rates: tuple[float, _Rates] | None = None
         """With the time at which they were read."""
         self._found: dict[int, _Ahead] = {}
@@ -108,10 +110,10 @@ class Estimator:
         now = time.monotonic()
         if self._rates is None or now - self._rates[0] >= FRESH_SECONDS:
             measured = [await self._store.measured(kind) for kind in ("asking", "reading", "bytes")]
-            if self._rates is None or measured != self._rates[1].measured:
-                self._rates = now, _Rates(*measured)
-            else:
-                self._rates = now, self._rates[1]
+            rates = self._rates[1] if self._rates else None
+            if rates is None or rates.measured != measured:
+                rates = _Rates(next(self._numbers), *measured)
+            self._rates = now, rates
         return self._rates[1]
 
     async def _wait(self, rates: _Rates, place: int) -> float:
@@ -127,18 +129,21 @@ class Estimator:
         return max(left[0] if len(left) >= slots else 0.0, (work - under_way) / slots)
 
     async def _ahead(
-        self, rates: _Rates, place: int, slots: int, blocks: Sequence[int] = BLOCKS, *, exact: bool = True
+        self, rates: _Rates, place: int, slots: int, blocks: Sequence[int] = BLOCKS, *, lately: bool = False
     ) -> _Ahead:
-        """What waits before a place: as it is within its block, the first of `blocks`; a moment ago before that."""
+        """What waits before a place: within its block, the first of `blocks`, as it is; before that as it was lately.
+
+        Worked out anew only where something has changed; with `lately` all of it may be a moment old.
+        """
         generation, now = self._store.queue_generation, time.monotonic()
-        state = None if generation is None else (generation, rates)
+        state = None if generation is None else (generation, rates.number)
         found = self._found.get(place)
-        if found and (found.state == state is not None or (now < found.good_until and not exact)):
+        if found and (found.state == state is not None or (lately and now < found.good_until)):
             return found
         since, before = 0, _Ahead(0, 0.0, math.inf, state)
         if blocks:
             since = place // blocks[0] * blocks[0]
-            before = await self._ahead(rates, since, slots, blocks[1:], exact=False)
+            before = await self._ahead(rates, since, slots, blocks[1:], lately=True)
         tasks, seconds = rates.groups(await self._store.backlog(place, since=since)) if place > since else (0, 0.0)
         tasks, seconds = before.tasks + tasks, before.seconds + seconds
         good_until = min(before.good_until, now + _fresh(seconds, slots))
@@ -162,8 +167,8 @@ class _Ahead:
     seconds: float
     good_until: float
     """By the monotonic clock; about so much, whatever has changed in between."""
-    state: tuple[int, _Rates] | None
-    """The generation of the queue, and the rates, for which it is exact."""
+    state: tuple[int, int] | None
+    """The generation of the queue, and the number of the rates, for which it is exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +192,10 @@ class _Kind:
 class _Rates:
     """The measured rates at one moment."""
 
-    def __init__(self, asking: Mapping[str, Sums], reading: Mapping[str, Sums], sizes: Mapping[str, Sums]) -> None:
+    def __init__(
+        self, number: int, asking: Mapping[str, Sums], reading: Mapping[str, Sums], sizes: Mapping[str, Sums]
+    ) -> None:
+        self.number = number
         self.measured = [asking, reading, sizes]
         self._asking = {name: fit(sums) for name, sums in asking.items()}
         self._reading = {name: fit(sums) for name, sums in reading.items()}

@@ -320,7 +320,7 @@ class Intake:
 
     async def _wait(self, task: Task, free_slots: int, seconds: float | None = None) -> Wait:
         stands = self._standing(task, await self._store.position(task.place), free_slots)
-        return Wait(*stands, await self._estimate.seconds(task) if seconds is None else seconds)
+        return Wait(stands, await self._estimate.seconds(task) if seconds is None else seconds)
 
     def _standing(self, task: Task, position: int, free_slots: int) -> Standing:
         reason = self._waiting_reason(task)

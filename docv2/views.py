@@ -80,7 +80,7 @@ class Usage:
     total_tokens: int
 
 
-_SOURCES = (PageSource.TEXT, PageSource.PICTURE, PageSource.BOTH, PageSource.NONE)
+_SOURCES = [source.value for source in PageSource]
 
 
 @dataclass(slots=True)
@@ -97,8 +97,7 @@ class PageCounts:
     @classmethod
     def read(cls, counts: Mapping[str, int]) -> PageCounts:
         """From counts by source."""
-        text, picture, both, none = [counts.get(source, 0) for source in _SOURCES]
-        return cls(sum(counts.values()), text, picture, both, none)
+        return cls(sum(counts.values()), **{source: counts.get(source, 0) for source in _SOURCES})
 
 
 @dataclass(slots=True)
@@ -264,9 +263,7 @@ class Standing(NamedTuple):
 class Wait(NamedTuple):
     """Likewise, and how long it will take."""
 
-    position: int
-    reason: str
-    has_slot: bool
+    stands: Standing
     seconds: float
     """Until its end is expected."""
 
@@ -281,14 +278,14 @@ WAITING_FOR = {
 
 def accepted(task: Task, wait: Wait | None) -> Accepted:
     """A task that was accepted; `wait` where it waits, unless that could not be found out."""
-    starts = task.status is not TaskStatus.WAITING or (wait is not None and wait.has_slot)
+    starts = task.status is not TaskStatus.WAITING or (wait is not None and wait.stands.has_slot)
     return Accepted(
         task_id=task.task_id,
         status=PROCESSING if starts else QUEUED,
         message="Processing of the document starts" if starts else "The document waits in the queue",
         config_applied=AppliedConfig(task.model, task.temperature, task.max_tokens),
         created_at=task.created_at,
-        position=wait.position if wait and not starts else None,
+        position=wait.stands.position if wait and not starts else None,
         estimated_time=math.ceil(wait.seconds) if wait else None,
     )
 
@@ -296,7 +293,7 @@ def accepted(task: Task, wait: Wait | None) -> Accepted:
 def view(task: Task, memory: MemoryUsage, wait: Wait | None = None) -> TaskView:
     """The task as its owner sees it; `wait` where it waits."""
     return TaskView(
-        **_common(task, wait),
+        **_common(task, wait.stands if wait else None),
         memory_usage=memory,
         estimated_time=math.ceil(wait.seconds) if wait else None,
         result=_answer(task, task.result) if task.result else None,
@@ -313,7 +310,7 @@ def summary(task: Task, stands: Standing | None, *, with_user: bool = False) -> 
     )
 
 
-def _common(task: Task, stands: Standing | Wait | None) -> dict[str, Any]:
+def _common(task: Task, stands: Standing | None) -> dict[str, Any]:
     common: dict[str, Any] = {
         "task_id": task.task_id,
         "progress": round(task.progress, 1),

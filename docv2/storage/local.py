@@ -136,18 +136,19 @@ class _LocalIncoming:
         self._kept = True
 
     async def discard(self) -> None:
-        """Remove the file unless it was kept. A write under way is waited for, so that it cannot bring it back."""
-        if self._kept:
-            return
-        with suppress(DocV2Error):
-            await self._settle()
+        """Remove the file unless it was kept, to the end even if the caller is cancelled once more."""
+        if not self._kept:
+            await asyncio.shield(self._remove())
 
+    async def _remove(self) -> None:
         def remove() -> None:
             if self._file is not None:
                 with suppress(OSError):  # a full disk may refuse once more what goes anyway
                     os.close(self._file)
             self._path.unlink(missing_ok=True)
 
+        with suppress(DocV2Error):
+            await self._settle()  # else a write under way would bring the file back, or meet another one's descriptor
         await asyncio.to_thread(remove)
 
     def _take(self) -> list[bytes | memoryview]:
@@ -155,16 +156,11 @@ class _LocalIncoming:
         return pieces
 
     async def _settle(self) -> None:
-        """Wait for the write under way, even if this task is cancelled meanwhile: its thread cannot be."""
-        writing, self._writing = self._writing, None
-        if writing is None:
-            return
-        with _disk_errors():
-            try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                await asyncio.wait([writing])
-                raise
+        """Wait for the write under way. Its thread goes on even if this is cancelled, and can be waited for again."""
+        if self._writing is not None:
+            with _disk_errors():
+                await asyncio.shield(self._writing)
+            self._writing = None
 
     def _put(self, pieces: list[bytes | memoryview]) -> None:
         """Hash and write. Runs in a thread."""

@@ -170,7 +170,10 @@ class Store(Protocol):
         ...
 
     async def get(self, task_id: str) -> Task | None:
-        """The task as it stands, or None. Cheap enough for every status poll."""
+        """The task as it stands, or None. Cheap enough for every status poll.
+
+        Of what other processes wrote it knows by the last time that `writes_of_others` was asked, or 2 s at most.
+        """
         ...
 
     async def claim(self, owner: str, *, blocked_models: Collection[str] = ()) -> Task | None:
@@ -274,14 +277,14 @@ class Store(Protocol):
         ...
 
     async def position(self, place: int) -> int:
-        """Rank among the waiting tasks: 1 is next. At most 10 ms at 100,000 waiting."""
+        """Rank among the waiting tasks: 1 is next; known as in `get`. At most 10 ms at 100,000 waiting."""
         ...
 
     @property
     def queue_generation(self) -> int | None:
-        """Another one after each change to what stands before any task in the queue.
+        """Another one after each change to what stands before any task in the queue, known as in `get`.
 
-        None while nobody asks for `writes_of_others`: it knows of those by the last time that was asked.
+        None where nobody has asked for `writes_of_others` lately.
         """
         ...
 

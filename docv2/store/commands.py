@@ -1,4 +1,4 @@
-"""What is done in one transaction and takes more than one statement: plain functions over a connection."""
+"""Writes to the queue of more than one statement: plain functions, each within one transaction of the writer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from docv2.errors import ClaimLost, Conflict
 from docv2.store.administration import keep_within
 from docv2.store.base import Limits, Recovery, Request
 from docv2.store.queries import Values, count, fetch
-from docv2.store.rows import task_of
+from docv2.store.rows import task_of, task_of_request
 from docv2.tasks import Task
 
 Step = tuple[str, Values]
@@ -19,6 +19,7 @@ Step = tuple[str, Values]
 def claimed(name: str, values: Values, steps: Sequence[Step], connection: sqlite3.Connection) -> None:
     """A write under a claim, ClaimLost where that is over; `steps` go with it."""
     if not count(name, values, connection):
+        fetch("touch", values, connection)
         raise ClaimLost(f"task {values['task_id']} is no longer this attempt's")
     for step, row in steps:
         count(step, {"task_id": values["task_id"], **row}, connection)
@@ -28,7 +29,7 @@ def enqueue(values: Values, request: Request | None, limits: Limits | None, conn
     """Accept a task, or find the one that the same request became."""
     if request is not None:
         values = {**values, "key": request.key, "request_sha256": request.sha256}
-        if before := become(fetch("same_request", values, connection), request):
+        if before := task_of_request(fetch("same_request", values, connection), request):
             return before
     if limits is not None:
         keep_within(limits, values["user_id"], values["now"], connection)
@@ -69,10 +70,3 @@ def recover(values: Values, connection: sqlite3.Connection) -> Recovery:
     requeued = fetch("requeue", values, connection)
     # RETURNING has no order of its own.
     return Recovery(*(tuple(task_id for _, task_id in sorted(map(tuple, rows))) for rows in (requeued, given_up)))
-
-
-def become(rows: Sequence[sqlite3.Row], request: Request) -> Task | None:
-    """The task that a request became, of the rows of `same_request`; Conflict where it was another request."""
-    if rows and rows[0]["request_sha256"] != request.sha256:
-        raise Conflict("Another request was accepted under this Idempotency-Key")
-    return task_of(rows[0]) if rows else None

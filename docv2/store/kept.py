@@ -7,6 +7,7 @@ whoever looks for them.
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import TypeVar
 
 from docv2.tasks import Task
@@ -15,9 +16,11 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MOST = 4096
-"""Tasks, and positions, kept at a time: a few megabytes."""
+"""Tasks, and positions, kept at a time."""
 MOST_TEXT = 2000
-"""Characters of question and answer in a task that is kept."""
+"""Characters in all texts of a task that is kept. Such tasks take 1 to 8 kB each, by their length and script."""
+GOOD_SECONDS = 2.0
+"""For which what is kept is good after the last look for what other processes write."""
 
 Touched = frozenset[tuple[str, bool]]
 """Tasks that a transaction wrote to, each with whether it waited before or waits since."""
@@ -39,6 +42,7 @@ class Kept:
         self._positions: dict[int, int] = {}
         self._generation = 0
         self._seen: int | None = None
+        self._good_until = 0.0
         self._touched: set[tuple[str, bool]] = set()
 
     # -- in the thread that writes ------------------------------------------------------------------------------------
@@ -61,12 +65,13 @@ class Kept:
         if any(waits for _, waits in touched):
             self._forget_queue()
 
-    def follow(self, seen: int | None) -> None:
-        """Say up to which write of other processes all was seen; None where nobody can tell."""
-        if seen is None or seen != self._seen:
+    def follow(self, seen: int) -> None:
+        """Say that somebody looked for what other processes write; the number is another one where they did."""
+        self._good_until = time.monotonic() + GOOD_SECONDS
+        if seen != self._seen:
+            self._seen = seen
             self._tasks.clear()
             self._forget_queue()
-        self._seen = seen
 
     def _forget_queue(self) -> None:
         self._positions.clear()
@@ -75,26 +80,29 @@ class Kept:
     @property
     def generation(self) -> int | None:
         """Another one after each change to what stands before any task in the queue; None while nothing is kept."""
-        return None if self._seen is None else self._generation
+        return self._generation if self._is_good() else None
 
     def task(self, task_id: str) -> Task | None:
         """A task that is kept."""
-        return self._tasks.get(task_id)
+        return self._tasks.get(task_id) if self._is_good() else None
 
     def position(self, place: int) -> int | None:
         """A position that is kept."""
-        return self._positions.get(place)
+        return self._positions.get(place) if self._is_good() else None
 
-    def keep_task(self, task: Task) -> None:
-        """Keep what was read just now."""
-        text = len(task.prompt) + (len(task.result.content) if task.result else 0)
-        if self._seen is not None and text <= MOST_TEXT:
+    def keep_task(self, task: Task, row: sqlite3.Row) -> None:
+        """Keep what was read just now, unless it is large; JSON may be so once it is parsed."""
+        text = sum(len(value) for value in row if isinstance(value, str))
+        if self._is_good() and text <= MOST_TEXT and task.response_format is None:
             _keep(self._tasks, task.task_id, task)
 
     def keep_position(self, place: int, position: int) -> None:
         """Likewise."""
-        if self._seen is not None:
+        if self._is_good():
             _keep(self._positions, place, position)
+
+    def _is_good(self) -> bool:
+        return time.monotonic() < self._good_until
 
 
 def _keep(among: dict[K, V], key: K, value: V) -> None:

@@ -9,7 +9,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from docv2.documents import Detail
-from docv2.store.base import User
+from docv2.errors import Conflict
+from docv2.store.base import Request, User
 from docv2.store.queries import TASK_COLUMNS, Values
 from docv2.tasks import Result, Stage, Task, TaskStatus
 
@@ -41,6 +42,13 @@ def task_of(row: sqlite3.Row) -> Task:
         if values[index] is not None:
             values[index] = read(values[index])
     return Task(*values)
+
+
+def task_of_request(rows: Sequence[sqlite3.Row], request: Request) -> Task | None:
+    """What a request became, of the rows of `same_request`; Conflict where it was another request."""
+    if rows and rows[0]["request_sha256"] != request.sha256:
+        raise Conflict("Another request was accepted under this Idempotency-Key")
+    return task_of(rows[0]) if rows else None
 
 
 def user_of(row: Sequence[Any]) -> User:

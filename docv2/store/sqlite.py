@@ -25,7 +25,7 @@ from typing import Any, Self
 import aiosqlite
 
 from docv2.documents import Page, PageRecord, PageSource, PageUse
-from docv2.errors import Conflict, DocV2Error, StartError
+from docv2.errors import Conflict, StartError
 from docv2.store import commands
 from docv2.store.administration import Administration
 from docv2.store.base import ApiKey, Credentials, Limits, QueueDepth, Recovery, Request, User
@@ -33,7 +33,7 @@ from docv2.store.engine import DRIVER, ERRORS, connect_reader, connect_writer, i
 from docv2.store.kept import Kept
 from docv2.store.migrate import inspect, migrate
 from docv2.store.queries import QUERIES, Values, bind, count, fetch
-from docv2.store.rows import task_of, user_of, values_of
+from docv2.store.rows import task_of, task_of_request, user_of, values_of
 from docv2.store.writer import Command, Kind, T, Writer
 from docv2.tasks import Backlog, Claim, JSONObject, NewTask, Part, Result, Stage, Sums, Task, TaskStatus
 
@@ -110,7 +110,7 @@ class SQLiteStore(Administration):
     async def accepted(self, user_id: str, request: Request) -> Task | None:
         """The task that this request became, if it did; Conflict where another one was sent under its key."""
         rows = await self._read("same_request", user_id=user_id, key=request.key)
-        return commands.become(rows, request)
+        return task_of_request(rows, request)
 
     async def tasks_of(
         self, user_id: str, *, before: int | None, limit: int, status: TaskStatus | None = None
@@ -128,7 +128,7 @@ class SQLiteStore(Administration):
         if not rows:
             return None
         task = task_of(rows[0])
-        self._kept.keep_task(task)
+        self._kept.keep_task(task, rows[0])
         return task
 
     async def claim(self, owner: str, *, blocked_models: Collection[str] = ()) -> Task | None:
@@ -241,7 +241,7 @@ class SQLiteStore(Administration):
 
     @property
     def queue_generation(self) -> int | None:
-        """Another one after each change to what stands before any task in the queue; None where nobody can tell."""
+        """Another one after each change to what stands before any task in the queue, None where nobody looks."""
         return self._kept.generation
 
     async def tail(self) -> int:
@@ -280,12 +280,9 @@ class SQLiteStore(Administration):
     async def writes_of_others(self) -> int:
         """A number that is another one after each write of another process."""
         # Asked of the connection that writes: to that, only what others write is news.
-        try:
-            rows = await self._writer.submit(Kind.READ, partial(fetch, "writes_of_others", {}))
-        except DocV2Error:
-            self._kept.follow(None)
-            raise
+        rows = await self._writer.submit(Kind.READ, partial(fetch, "writes_of_others", {}))
         number: int = rows[0][0]
+        # What is read through the writer may be a write behind by the time at which its caller would keep it.
         if self._reader is not None:
             self._kept.follow(number)
         return number

@@ -81,6 +81,10 @@ UPDATE tasks SET
     stage = :stage, progress = max(progress, :progress)
 WHERE task_id = :task_id AND attempt = :attempt AND owner = :owner AND status = 'running'
 
+-- name: touch
+-- A claim that is lost may have been taken by another process: nothing that was read of the task before is good any more.
+SELECT touched(:task_id, 1)
+
 -- name: save_pages
 -- The fence and the fruits of a finished step in one; the pages follow in the same transaction.
 UPDATE tasks SET

@@ -7,8 +7,10 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from docv2.errors import DiskFull, DocumentError, FileTooLarge, Unavailable, UnsupportedType
 from docv2.storage.base import Received
 from docv2.storage.local import PIECE, LocalStorage
+from tests.waiting import until
 
 MIB = 1024**2
 
@@ -95,6 +98,36 @@ async def test_a_cancelled_upload_leaves_nothing(storage: LocalStorage, root: Pa
     with pytest.raises(asyncio.CancelledError):
         await task
     assert files_in(root) == []
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_however_often_it_is_cancelled_a_write_ends_before_its_file_is_closed(
+    storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Else what it writes may get into the next file, which has the same descriptor."""
+    loop, writing, go_on, events = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), list[str]()
+
+    def write(_: int, data: memoryview) -> int:
+        loop.call_soon_threadsafe(writing.set)
+        assert go_on.wait(10)
+        events.append("written")
+        return len(data)
+
+    def close(descriptor: int) -> None:
+        events.append("closed")
+        os.close(descriptor)
+
+    monkeypatch.setattr("docv2.storage.local.os", SimpleNamespace(**{**vars(os), "write": write, "close": close}))
+    task = asyncio.create_task(receive(storage, MIB, bytes(PIECE)))
+    await writing.wait()
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: "closed" in events and not files_in(root))
+    assert events == ["written", "closed"]
 
 
 async def test_a_file_over_the_limit_is_refused_with_the_byte_that_passes_it(storage: LocalStorage, root: Path) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from docv2.errors import Unavailable
+from docv2.errors import ClaimLost
 from docv2.estimate import Estimator
 from docv2.store import kept
 from docv2.store.sqlite import SQLiteStore
+from docv2.store.writer import Kind
 from docv2.tasks import Stage, Task
-from tests.conformance.samples import RESULT, current, enqueue, page
+from tests.conformance.samples import RESULT, current, enqueue, page, running
 
 STEPS = 120
 
@@ -94,7 +100,10 @@ async def test_whatever_happens_it_says_what_the_database_says(
                 await store.expire(time.time() + 1)
             elif what < 0.39:
                 await store.remove_tasks("user-1")
-            elif what < 0.41:
+            elif what < 0.45 and (task := await truth.get(chosen.choice(ids))):
+                await change(truth, task, chosen)
+                await store.writes_of_others()
+            elif what < 0.47:
                 await store.recover(crash_limit=2, error="crashed", error_type="processing_error")
             elif task := await store.get(chosen.choice(ids)):
                 await change(store, task, chosen)
@@ -151,16 +160,56 @@ async def test_while_nobody_looks_nothing_is_kept(store: SQLiteStore, tmp_path: 
     assert (await current(store, task)).error == "no"
 
 
-async def test_where_the_look_fails_nothing_is_kept(looked_after: SQLiteStore) -> None:
+async def test_what_nobody_has_looked_after_lately_is_read_again(
+    looked_after: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await enqueue(looked_after)
+    assert (await current(looked_after, task), await looked_after.position(task.place)) == (task, 1)
+    async with another(tmp_path) as other:
+        await other.cancel(task.task_id, error="no", error_type="cancelled")
+    now = time.monotonic()
+    monkeypatch.setattr("docv2.store.kept.time.monotonic", lambda: now + kept.GOOD_SECONDS)
+    assert (await current(looked_after, task)).error == "no"
+    assert looked_after.queue_generation is None
+
+
+async def test_a_lost_claim_is_not_told_as_if_it_held(looked_after: SQLiteStore, tmp_path: Path) -> None:
+    task = await running(looked_after)
+    await current(looked_after, task)
+    async with another(tmp_path) as other:
+        await other.remove_tasks(task.user_id)
+    with pytest.raises(ClaimLost):
+        await looked_after.report(task.claim, stage=Stage.ASKING, progress=10)
+    assert await looked_after.get(task.task_id) is None
+
+
+async def test_what_was_read_before_a_write_is_not_kept_after_it(looked_after: SQLiteStore) -> None:
+    other, task = [await enqueue(looked_after) for _ in range(2)]
+    written = threading.Event()
+    assert await looked_after.position(other.place) == 1, "which begins what this turn of the loop reads"
+    cancelling = asyncio.ensure_future(looked_after.cancel(task.task_id, error="no", error_type="cancelled"))
+    await asyncio.sleep(0)  # it is handed in
+    assert await looked_after.get("of this turn, too") is None
+    while not looked_after._writer._jobs.empty():  # until it is taken up
+        os.sched_yield()
+    looked_after._writer.submit(Kind.READ, lambda _: written.set())  # which is answered after the commit
+    while not written.is_set():
+        os.sched_yield()
+    assert not cancelling.done()
+    await current(looked_after, task)
+    await cancelling
+    assert (await current(looked_after, task)).error == "no"
+
+
+async def test_a_caller_that_leaves_leaves_nothing_old(looked_after: SQLiteStore) -> None:
     task = await enqueue(looked_after)
     await current(looked_after, task)
-    await looked_after._writer.close()
-    with pytest.raises(Unavailable):
+    cancelling = asyncio.ensure_future(looked_after.cancel(task.task_id, error="no", error_type="cancelled"))
+    await asyncio.sleep(0)
+    cancelling.cancel()
+    for _ in range(2):  # what is read goes before what is written with it
         await looked_after.writes_of_others()
-    with read(looked_after) as statements:
-        assert await current(looked_after, task) == task
-    assert statements
-    assert looked_after.queue_generation is None
+    assert (await current(looked_after, task)).error == "no"
 
 
 async def test_what_is_kept_has_bounds(looked_after: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,8 +219,18 @@ async def test_what_is_kept_has_bounds(looked_after: SQLiteStore, monkeypatch: p
         for task in tasks:
             assert await current(looked_after, task) == task
             assert await looked_after.position(task.place) == task.place
-    long = await enqueue(looked_after, prompt="?" * (kept.MOST_TEXT + 1))
-    await current(looked_after, long)
+
+
+@pytest.mark.parametrize("large", ["prompt", "form", "warnings", "error"])
+async def test_what_is_large_is_not_kept(looked_after: SQLiteStore, large: str) -> None:
+    texts: dict[str, Any] = {"prompt": "?" * kept.MOST_TEXT} if large == "prompt" else {}
+    forms: dict[str, Any] = {"response_format": {"type": "json_object"}} if large == "form" else {}
+    task = await running(looked_after, **texts, **forms)
+    if large == "warnings":
+        await looked_after.complete(task.claim, replace(RESULT, warnings=("page 1",) * 300))
+    elif large == "error":
+        await looked_after.fail(task.claim, "!" * kept.MOST_TEXT, "processing_error")
+    await current(looked_after, task)
     with read(looked_after) as statements:
-        assert await current(looked_after, long) == long
-    assert statements, "its text is too long to be kept"
+        await current(looked_after, task)
+    assert statements

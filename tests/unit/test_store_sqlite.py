@@ -23,6 +23,7 @@ from docv2.errors import DocV2Error
 from docv2.store import sqlite
 from docv2.store.base import BLOCKS, QueueDepth
 from docv2.store.engine import DRIVER, connect_writer, is_safe_beside_writer
+from docv2.store.kept import Kept
 from docv2.store.migrate import migrate
 from docv2.store.queries import QUERIES
 from docv2.store.sqlite import SQLiteStore
@@ -34,10 +35,11 @@ from tests.conformance.samples import RESULT, current, enqueue, page, running
 
 @pytest.fixture(params=SQLITE_DRIVERS)
 def schema(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to an empty database with the schema, and nothing of docv2 around it."""
+    """A connection to an empty database with the schema and what statements need of the connection."""
     path = tmp_path / "schema.db"
     connection = connect_writer(path, SQLITE_DRIVERS[request.param], checkpoints=True)
     migrate(connection, path)
+    Kept().watch(connection)
     yield connection
     connection.close()
 

@@ -157,10 +157,14 @@ class _LocalIncoming:
 
     async def _settle(self) -> None:
         """Wait for the write under way. Its thread goes on even if this is cancelled, and can be waited for again."""
-        if self._writing is not None:
+        if (writing := self._writing) is None:
+            return
+        try:
             with _disk_errors():
-                await asyncio.shield(self._writing)
-            self._writing = None
+                await asyncio.shield(writing)
+        finally:
+            if writing.done():
+                self._writing = None
 
     def _put(self, pieces: list[bytes | memoryview]) -> None:
         """Hash and write. Runs in a thread."""

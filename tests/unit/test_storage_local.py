@@ -148,6 +148,7 @@ async def test_a_failing_disk_is_told_without_its_words(
     storage: LocalStorage,
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     call: str,
     number: int,
     expected: type[Exception],
@@ -161,6 +162,7 @@ async def test_a_failing_disk_is_told_without_its_words(
             await receive(storage, 10 * MIB, bytes(3 * PIECE))
     assert type(caught.value) is expected
     assert "secret" not in str(caught.value)
+    assert caplog.text.count("the file storage failed") == 1
     assert files_in(root) == []
 
 

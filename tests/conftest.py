@@ -11,6 +11,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling
 
 from docv2.store.sqlite import SQLiteStore
+from tests.endpoint import ScriptedEndpoint
 
 MAY_BLOCK = (
     ("docv2/store/sqlite.py", "_read"),  # single rows are read on the loop; the module says why
@@ -47,6 +48,13 @@ def blockbuster() -> Iterator[BlockBuster]:
             for file, function in MAY_BLOCK:
                 watched.can_block_in(file, function)
         yield watch
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[ScriptedEndpoint]:
+    """A model endpoint that says what it is told to."""
+    async with ScriptedEndpoint() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

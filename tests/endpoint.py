@@ -287,6 +287,12 @@ def hang(until: asyncio.Event | None = None) -> Behaviour:
     return behave
 
 
+async def answer_unless_told_never_to(call: Call) -> web.StreamResponse:
+    """Tell the rent, or hang where the question says `never end`."""
+    behave = hang() if "never end" in call.text else answer("1200 EUR a month.")
+    return await behave(call)
+
+
 def reset(after: str = "") -> Behaviour:
     """Break the connection with RST, at once or in the middle of a streamed text."""
 

@@ -16,12 +16,15 @@ from typing import Literal
 import aiohttp
 
 from tests.e2e.server import DEADLINE, Server, free_port
+from tests.endpoint import ScriptedEndpoint
 from tests.programs import require
 
 ROOT = Path(__file__).parents[2]
 
 Kind = Literal["nginx", "apache"]
 KINDS: tuple[Kind, ...] = ("nginx", "apache")
+
+MEBIBYTE = 1024**2
 
 HOST = "docv2.example.org"
 """The host name in the shipped sites."""
@@ -208,3 +211,31 @@ class Behind(Server):
         tls = ssl.create_default_context(cafile=self.proxy.folder / "certificates/fullchain.pem")
         connector = aiohttp.TCPConnector(ssl=tls, local_addr=(client, 0), limit=0)
         return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=4 * DEADLINE))
+
+
+@asynccontextmanager
+async def behind(
+    kind: Kind,
+    folder: Path,
+    endpoint: ScriptedEndpoint,
+    *,
+    site: str = "docv2.conf",
+    changes: dict[str, str] | None = None,
+) -> AsyncIterator[Behind]:
+    """docv2 and the proxy in front of it, both running; each of `changes` replaces words of the shipped files."""
+    server = Behind(
+        folder / "data",
+        OPENAI_API_BASE_URLS=endpoint.base_url,
+        API_V2_MAX_FILE_SIZE=str(100 * MEBIBYTE),
+        DOCV2_TRUSTED_PROXIES="127.0.0.1",
+        DOCV2_LOG_FORMAT="json",
+        OPEN_WEBUI_LOG_LEVEL="DEBUG",
+        DOCV2_DRAIN_SECONDS="0.3",
+        API_V2_ADMIN_CONFIG='{"rate_limits": {"per_minute": 100000, "per_hour": 100000, "per_day": 100000}}',
+    )
+    async with server.place(kind, folder / "proxy", site=site, changes=changes).running():
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.close()

@@ -19,12 +19,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.deploy.proxy import KINDS, Behind, Kind, configured
+from tests.deploy.proxy import KINDS, MEBIBYTE, Behind, Kind, behind, configured
 from tests.e2e.server import DEADLINE
 from tests.endpoint import ScriptedEndpoint, answer, hang
 from tests.waiting import until
 
-MEBIBYTE = 1024**2
 BOUNDARY = "docv2-test"
 
 
@@ -32,40 +31,6 @@ BOUNDARY = "docv2-test"
 def kind(request: pytest.FixtureRequest) -> Kind:
     kind: Kind = request.param
     return kind
-
-
-@pytest.fixture
-async def endpoint() -> AsyncIterator[ScriptedEndpoint]:
-    async with ScriptedEndpoint() as endpoint:
-        yield endpoint
-
-
-@contextlib.asynccontextmanager
-async def behind(
-    kind: Kind,
-    folder: Path,
-    endpoint: ScriptedEndpoint,
-    *,
-    site: str = "docv2.conf",
-    changes: dict[str, str] | None = None,
-) -> AsyncIterator[Behind]:
-    """docv2 and the proxy in front of it, both running; each of `changes` replaces words of the shipped files."""
-    server = Behind(
-        folder / "data",
-        OPENAI_API_BASE_URLS=endpoint.base_url,
-        API_V2_MAX_FILE_SIZE=str(100 * MEBIBYTE),
-        DOCV2_TRUSTED_PROXIES="127.0.0.1",
-        DOCV2_LOG_FORMAT="json",
-        OPEN_WEBUI_LOG_LEVEL="DEBUG",
-        DOCV2_DRAIN_SECONDS="0.3",
-        API_V2_ADMIN_CONFIG='{"rate_limits": {"per_minute": 100000, "per_hour": 100000, "per_day": 100000}}',
-    )
-    async with server.place(kind, folder / "proxy", site=site, changes=changes).running():
-        await server.start()
-        try:
-            yield server
-        finally:
-            await server.close()
 
 
 @pytest.fixture

@@ -12,12 +12,6 @@ from tests.endpoint import ScriptedEndpoint
 
 
 @pytest.fixture
-async def endpoint() -> AsyncIterator[ScriptedEndpoint]:
-    async with ScriptedEndpoint() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
 async def server(tmp_path: Path, endpoint: ScriptedEndpoint) -> AsyncIterator[Server]:
     """Not started yet, so that a test may add settings."""
     server = Server(tmp_path / "data", OPENAI_API_BASE_URLS=endpoint.base_url)

@@ -9,20 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.server import Server
-from tests.endpoint import Behaviour, Call, ScriptedEndpoint, answer, hang
+from tests.endpoint import ScriptedEndpoint, answer_unless_told_never_to
 from tests.programs import require
 
 CLIENT = Path(__file__).parents[2] / "clients" / "javascript"
 
 
-async def answer_unless_told_never_to(call: Call) -> object:
-    behave: Behaviour = hang() if "never end" in call.text else answer("1200 EUR a month.")
-    return await behave(call)
-
-
 async def test_the_javascript_client(server: Server, endpoint: ScriptedEndpoint) -> None:
     node = require("node")
-    endpoint.otherwise = answer_unless_told_never_to  # type: ignore[assignment]
+    endpoint.otherwise = answer_unless_told_never_to
     await server.start()
     environment = {**os.environ, "DOCV2_URL": server.url, "DOCV2_API_KEY": server.key}
     tests = await asyncio.create_subprocess_exec(

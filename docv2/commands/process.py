@@ -25,6 +25,7 @@ from docv2.client import (
     Conflict,
     InvalidRequest,
     NotFound,
+    RateLimited,
     RejectedFile,
     Result,
     Task,
@@ -101,6 +102,9 @@ class Run:
         """Why no more files are sent; what the server has taken is waited for all the same."""
         self._turn = asyncio.Lock()
         """One upload at a time: the server's queue has the order given, and the first answer comes first."""
+        self._followed = 0
+        """Tasks of the run that the server has and that have not ended."""
+        self._one_ended = asyncio.Event()
 
     async def answered(self) -> AsyncGenerator[Job]:
         """Each job at its end, in the order given. However this ends, nothing of the run stays behind on the server."""
@@ -121,8 +125,8 @@ class Run:
                     if self.stopped is not None:
                         job.error = self.stopped
                         return
-                    task = await self._submit(job)
-                job.result = await self._client.wait(task.task_id, on_change=job.on_change)
+                    task = await self._submit_where_there_is_room(job)
+                job.result = await self._follow(job, task)
             except OF_ONE_FILE as error:
                 job.error = error
             except ClientError as error:
@@ -132,6 +136,25 @@ class Run:
                 if job.task is not None and not job.task.ended:
                     job.left_behind = "the server has not answered"
                     await self._cancel(job, job.task.task_id)
+
+    async def _follow(self, job: Job, task: Task) -> Result:
+        self._followed += 1
+        try:
+            return await self._client.wait(task.task_id, on_change=job.on_change)
+        finally:
+            self._followed -= 1
+            self._one_ended.set()
+
+    async def _submit_where_there_is_room(self, job: Job) -> Task:
+        """A limit on what may wait at a time ends nothing while the run's own tasks make room, one after the other."""
+        while True:
+            self._one_ended.clear()
+            try:
+                return await self._submit(job)
+            except RateLimited:
+                if not self._followed:
+                    raise
+            await self._one_ended.wait()
 
     async def _submit(self, job: Job) -> Task:
         job.begun = True

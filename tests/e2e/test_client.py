@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from docv2.client import AsyncClient, AuthError, Client, RejectedFile, Task, TaskFailed
+from docv2.commands.process import Job, Question, Run
 from tests.e2e.server import PROGRAM, Server
 from tests.endpoint import ScriptedEndpoint, answer, hang
 from tests.waiting import until
@@ -151,6 +152,23 @@ async def test_ctrl_c_leaves_nothing_running(server: Server, endpoint: ScriptedE
     assert (process.returncode, out) == (130, b"")
     assert err.decode() == "interrupted; cancelled on the server: 5\n"
     assert server.query("SELECT DISTINCT status, error_type FROM tasks") == [("failed", "cancelled")]
+
+
+async def test_a_queue_that_is_full_of_ones_own_tasks_ends_nothing(
+    server: Server, endpoint: ScriptedEndpoint, note: Path
+) -> None:
+    endpoint.otherwise = answer("1200 EUR")
+    server.settings |= {
+        "API_V2_MAX_CONCURRENT": "1",
+        "API_V2_ADMIN_CONFIG": json.dumps({"queue_limits": {"per_user": 1}}),
+    }
+    await server.start()
+    jobs = [Job(note) for _ in range(6)]
+    async with AsyncClient(server.url, server.key, patience=0) as client:
+        run = Run(client, jobs, Question("What is the rent?"))
+        answers = [job.result.content async for job in run.answered() if job.result]
+    assert answers == ["1200 EUR"] * 6
+    assert run.stopped is None
 
 
 async def test_an_hourly_limit_ends_the_sending_and_no_task(

@@ -22,6 +22,7 @@ from docv2.client.errors import (
     BY_STATUS,
     APIError,
     ClientError,
+    RateLimited,
     TaskFailed,
     Unavailable,
     UnexpectedAnswer,
@@ -115,6 +116,8 @@ def submit(upload: Upload, *, idempotency_key: str | None, patience: float) -> O
             if not worth_retrying(error) or not upload.repeatable or now + pause > deadline:
                 raise
             log.warning("%s; sending the document again in %.1f s", error.detail, pause)
+            if isinstance(error, RateLimited):  # else the server may have taken it all the same
+                upload.refused()
         tries += 1
         yield Pause(pause)
 

@@ -69,6 +69,12 @@ class Upload:
             yield from _read(self._source, self._size)
         yield self._tail
 
+    def refused(self) -> None:
+        """Tell the caller that the server has taken nothing of it."""
+        self._sent = 0
+        if self._on_upload is not None:
+            self._on_upload(0, self.length)
+
     def sent(self, piece: bytes) -> None:
         """Tell the caller that one more piece goes out."""
         self._sent += len(piece)

@@ -31,6 +31,7 @@ from docv2.client import (
     Task,
     TaskFailed,
 )
+from docv2.client.operations import PATIENCE
 from docv2.commands.terminal import Screen, abandon, duration, harmless, one_line
 
 AT_ONCE = 32
@@ -67,6 +68,10 @@ class Job:
     cancelled: bool = False
     left_behind: str = ""
     """Why it may have a task on the server that runs on."""
+
+    def begin(self) -> None:
+        """Take note that it is sent now, from its beginning."""
+        self.begun, self.sent, self.size = True, 0, None
 
     def on_upload(self, sent: int, size: int | None) -> None:
         """Take note of how much was sent."""
@@ -122,9 +127,6 @@ class Run:
         async with self._slots:
             try:
                 async with self._turn:
-                    if self.stopped is not None:
-                        job.error = self.stopped
-                        return
                     task = await self._submit_where_there_is_room(job)
                 job.result = await self._follow(job, task)
             except OF_ONE_FILE as error:
@@ -148,16 +150,19 @@ class Run:
     async def _submit_where_there_is_room(self, job: Job) -> Task:
         """A limit on what may wait at a time ends nothing while the run's own tasks make room, one after the other."""
         while True:
+            if self.stopped is not None:
+                raise self.stopped
             self._one_ended.clear()
             try:
                 return await self._submit(job)
-            except RateLimited:
-                if not self._followed:
+            except RateLimited as error:
+                may_make_room = self._followed or self._one_ended.is_set()
+                if not may_make_room or (error.retry_after or 0) > PATIENCE:  # so many in an hour, or a day
                     raise
             await self._one_ended.wait()
 
     async def _submit(self, job: Job) -> Task:
-        job.begun = True
+        job.begin()
         submission = asyncio.create_task(
             self._client.process(job.path, self._question.prompt, on_upload=job.on_upload, **self._question.options)
         )

@@ -145,11 +145,17 @@ class _LocalIncoming:
             if self._file is not None:
                 with suppress(OSError):  # a full disk may refuse once more what goes anyway
                     os.close(self._file)
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("a file that was not kept stays until the next start: %s", error)
 
-        with suppress(DocV2Error):
-            await self._settle()  # else a write under way would bring the file back, or meet another one's descriptor
-        await asyncio.to_thread(remove)
+        try:
+            with suppress(DocV2Error):  # told already
+                # Else a write under way would bring the file back, or meet another one's descriptor.
+                await self._settle()
+        finally:
+            await asyncio.to_thread(remove)
 
     def _take(self) -> list[bytes | memoryview]:
         pieces, self._pieces, self._collected = self._pieces, [], 0

@@ -234,8 +234,8 @@ async def behind(
         API_V2_ADMIN_CONFIG='{"rate_limits": {"per_minute": 100000, "per_hour": 100000, "per_day": 100000}}',
     )
     async with server.place(kind, folder / "proxy", site=site, changes=changes).running():
-        await server.start()
         try:
+            await server.start()
             yield server
         finally:
             await server.close()

@@ -13,13 +13,14 @@ import pytest
 from aiohttp import web
 
 from tests.deploy.proxy import HOST, ROOT, behind
+from tests.e2e.server import DEADLINE
 from tests.endpoint import ScriptedEndpoint, answer_unless_told_never_to
 from tests.programs import require
 
 # Without a screen, and without a word to anyone but the page's host. Page and certificate are the test's own.
 FLAGS = """
 --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-background-networking
---disable-component-update --disable-sync --disable-quic --ignore-certificate-errors
+--disable-component-update --disable-sync --disable-quic --no-proxy-server --ignore-certificate-errors
 """
 
 PAGE = """\
@@ -81,8 +82,10 @@ async def rest_of_the_host(key: list[str], told: asyncio.Future[dict[str, Any]])
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield runner.addresses[0][1]
-    await runner.cleanup()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager
@@ -98,9 +101,15 @@ async def browser(folder: Path, url: str) -> AsyncIterator[asyncio.subprocess.Pr
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.wait()
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
 
+@pytest.mark.timeout(180)
 async def test_the_javascript_client_works_in_a_browser(tmp_path: Path, endpoint: ScriptedEndpoint) -> None:
     require("chromium")
     endpoint.otherwise = answer_unless_told_never_to

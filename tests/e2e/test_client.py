@@ -9,10 +9,11 @@ import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from docv2.client import AsyncClient, AuthError, Client, RejectedFile, Task, TaskFailed
+from docv2.client import AsyncClient, AuthError, Client, RateLimited, RejectedFile, Task, TaskFailed
 from docv2.commands.process import Job, Question, Run
 from tests.e2e.server import PROGRAM, Server
 from tests.endpoint import ScriptedEndpoint, answer, hang
@@ -154,8 +155,22 @@ async def test_ctrl_c_leaves_nothing_running(server: Server, endpoint: ScriptedE
     assert server.query("SELECT DISTINCT status, error_type FROM tasks") == [("failed", "cancelled")]
 
 
+class SlowToHear(AsyncClient):
+    """Hears of a limit only when none of the run's tasks is left, each of which made room."""
+
+    run: Run
+
+    async def process(self, *arguments: Any, **options: Any) -> Task:
+        try:
+            return await super().process(*arguments, **options)
+        except RateLimited:
+            await until(lambda: not self.run._followed)
+            raise
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, SlowToHear])
 async def test_a_queue_that_is_full_of_ones_own_tasks_ends_nothing(
-    server: Server, endpoint: ScriptedEndpoint, note: Path
+    server: Server, endpoint: ScriptedEndpoint, note: Path, kind: type[AsyncClient]
 ) -> None:
     endpoint.otherwise = answer("1200 EUR")
     server.settings |= {
@@ -164,8 +179,10 @@ async def test_a_queue_that_is_full_of_ones_own_tasks_ends_nothing(
     }
     await server.start()
     jobs = [Job(note) for _ in range(6)]
-    async with AsyncClient(server.url, server.key, patience=0) as client:
+    async with kind(server.url, server.key, patience=0) as client:
         run = Run(client, jobs, Question("What is the rent?"))
+        if isinstance(client, SlowToHear):
+            client.run = run
         answers = [job.result.content async for job in run.answered() if job.result]
     assert answers == ["1200 EUR"] * 6
     assert run.stopped is None

@@ -100,6 +100,14 @@ def test_a_submission_is_repeated_under_one_key(driver: Driver) -> None:
     assert len({request.headers["Idempotency-Key"] for request in driver.requests}) == 1
 
 
+def test_only_what_a_limit_refused_counts_as_not_sent(driver: Driver) -> None:
+    told: list[tuple[int, int | None]] = []
+    upload = Upload(b"text", "note.txt", {}, lambda sent, size: told.append((sent, size)))
+    submitting = operations.submit(upload, idempotency_key=None, patience=60.0)
+    driver.run(submitting, [REFUSED, reply({}, 504), reply({}, 429, retry_after="1"), ACCEPTED])
+    assert told == [(0, upload.length)]
+
+
 def test_each_submission_has_a_key_of_its_own(driver: Driver) -> None:
     driver.run(submission(), [ACCEPTED])
     driver.run(submission(), [ACCEPTED])

@@ -36,6 +36,9 @@ def filter_failure(context: HookContext, failure: Failure, case: Case[Any], resp
         case "UseAfterFree":
             # DELETE ends a task; that it was ended is told as long as tasks are kept.
             return False
+        case "AcceptedNegativeData":
+            # By default 413 counts as no refusal; a body that is too large is not even looked into.
+            return response.status_code != 413
         case "RejectedPositiveData":
             # Neither can it say that a file is what its name says (415), or is a whole document (processing_error).
             answer = response.json()

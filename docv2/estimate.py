@@ -146,17 +146,12 @@ class Estimator:
             before = await self._ahead(rates, since, slots, blocks[1:], lately=True)
         tasks, seconds = rates.groups(await self._store.backlog(place, since=since)) if place > since else (0, 0.0)
         tasks, seconds = before.tasks + tasks, before.seconds + seconds
-        good_until = min(before.good_until, now + _fresh(seconds, slots))
+        good_until = min(before.good_until, now + min(FRESH_AT_MOST, seconds / slots * FRESH_SHARE))
         found = _Ahead(tasks, seconds, good_until, state if before.state == state else None)
         if len(self._found) >= MOST_FOUND:
             self._found.clear()
         self._found[place] = found
         return found
-
-
-def _fresh(seconds: float, slots: int) -> float:
-    """For how long so many seconds of work need not be looked at again."""
-    return min(FRESH_AT_MOST, seconds / slots * FRESH_SHARE)
 
 
 @dataclass(frozen=True, slots=True)

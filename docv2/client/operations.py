@@ -113,11 +113,11 @@ def submit(upload: Upload, *, idempotency_key: str | None, patience: float) -> O
             now = time.monotonic()
             deadline = now + patience if deadline is None else deadline
             pause = backoff(tries, error)
+            if isinstance(error, RateLimited):  # else the server may have taken it all the same
+                upload.refused()
             if not worth_retrying(error) or not upload.repeatable or now + pause > deadline:
                 raise
             log.warning("%s; sending the document again in %.1f s", error.detail, pause)
-            if isinstance(error, RateLimited):  # else the server may have taken it all the same
-                upload.refused()
         tries += 1
         yield Pause(pause)
 

@@ -71,13 +71,14 @@ class Upload:
 
     def refused(self) -> None:
         """Tell the caller that the server has taken nothing of it."""
-        self._sent = 0
-        if self._on_upload is not None:
-            self._on_upload(0, self.length)
+        self._tell(0)
 
     def sent(self, piece: bytes) -> None:
         """Tell the caller that one more piece goes out."""
-        self._sent += len(piece)
+        self._tell(self._sent + len(piece))
+
+    def _tell(self, sent: int) -> None:
+        self._sent = sent
         if self._on_upload is not None:
             self._on_upload(self._sent, self.length)
 

@@ -69,10 +69,6 @@ class Job:
     left_behind: str = ""
     """Why it may have a task on the server that runs on."""
 
-    def begin(self) -> None:
-        """Take note that it is sent now, from its beginning."""
-        self.begun, self.sent, self.size = True, 0, None
-
     def on_upload(self, sent: int, size: int | None) -> None:
         """Take note of how much was sent."""
         self.sent, self.size = sent, size
@@ -162,7 +158,7 @@ class Run:
             await self._one_ended.wait()
 
     async def _submit(self, job: Job) -> Task:
-        job.begin()
+        job.begun = True
         submission = asyncio.create_task(
             self._client.process(job.path, self._question.prompt, on_upload=job.on_upload, **self._question.options)
         )

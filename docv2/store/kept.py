@@ -92,8 +92,9 @@ class Kept:
 
     def keep_task(self, task: Task, row: sqlite3.Row) -> None:
         """Keep what was read just now, unless it is large; JSON may be so once it is parsed."""
-        text = sum(len(value) for value in row if isinstance(value, str))
-        if self._is_good() and text <= MOST_TEXT and task.response_format is None:
+        if not self._is_good() or task.response_format is not None:
+            return
+        if sum(len(value) for value in row if isinstance(value, str)) <= MOST_TEXT:
             _keep(self._tasks, task.task_id, task)
 
     def keep_position(self, place: int, position: int) -> None:

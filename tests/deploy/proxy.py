@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import aiohttp
+from aiohttp import web
 
 from tests.e2e.server import DEADLINE, Server, free_port
 from tests.endpoint import ScriptedEndpoint
@@ -104,14 +105,7 @@ class Proxy:
                     await asyncio.sleep(0.02)
             yield
         finally:
-            if process.returncode is None:
-                process.terminate()
-            try:
-                async with asyncio.timeout(DEADLINE):
-                    await process.wait()
-            except TimeoutError:  # a signal that comes while it still starts may be lost on it
-                process.kill()
-                await process.wait()
+            await end(process)
 
     def open_files(self) -> list[str]:
         """What its processes have open that is a file and not one of the logs."""
@@ -125,6 +119,30 @@ class Proxy:
                     if target.startswith("/") and not target.startswith("/dev/") and not target.endswith(".log"):
                         found.append(target)
         return found
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """SIGTERM, and SIGKILL where that is not enough."""
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await process.wait()
+    except TimeoutError:  # a signal that comes while it still starts may be lost on it
+        process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def beside(application: web.Application) -> AsyncIterator[dict[str, str]]:
+    """What shares the host with docv2, and the change to the shipped files by which the proxy finds it."""
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield {"127.0.0.1:8080": f"127.0.0.1:{runner.addresses[0][1]}"}
+    finally:
+        await runner.cleanup()
 
 
 def certificate(folder: Path) -> Path:

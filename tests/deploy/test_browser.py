@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.deploy.proxy import HOST, ROOT, behind
-from tests.e2e.server import DEADLINE
+from tests.deploy.proxy import HOST, ROOT, behind, beside, end
 from tests.endpoint import ScriptedEndpoint, answer_unless_told_never_to
 from tests.programs import require
 
@@ -64,9 +63,8 @@ PAGE = """\
 """
 
 
-@asynccontextmanager
-async def rest_of_the_host(key: list[str], told: asyncio.Future[dict[str, Any]]) -> AsyncIterator[int]:
-    """What the host serves beside docv2, on the port: the page, the client, and what the page says in the end."""
+def rest_of_the_host(key: list[str], told: asyncio.Future[dict[str, Any]]) -> web.Application:
+    """What the host serves beside docv2: the page, the client, and what the page says in the end."""
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(text=PAGE.replace("KEY", json.dumps(key[0])), content_type="text/html")
@@ -79,52 +77,37 @@ async def rest_of_the_host(key: list[str], told: asyncio.Future[dict[str, Any]])
     application.router.add_get("/", page)
     application.router.add_static("/", ROOT / "clients/javascript")
     application.router.add_post("/told", take)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    return application
 
 
 @asynccontextmanager
-async def browser(folder: Path, url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def browser(program: str, folder: Path, url: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Chromium with the page open; what it says goes to a file of the folder."""
     own = [f"--user-data-dir={folder / 'profile'}", f"--host-resolver-rules=MAP {HOST} 127.0.0.1"]
     with (folder / "browser.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            require("chromium"), *FLAGS.split(), *own, url, stdout=log, stderr=log
-        )
+        process = await asyncio.create_subprocess_exec(program, *FLAGS.split(), *own, url, stdout=log, stderr=log)
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            async with asyncio.timeout(DEADLINE):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await end(process)
 
 
 @pytest.mark.timeout(180)
 async def test_the_javascript_client_works_in_a_browser(tmp_path: Path, endpoint: ScriptedEndpoint) -> None:
-    require("chromium")
+    chromium = require("chromium")
     endpoint.otherwise = answer_unless_told_never_to
     key, told = list[str](), asyncio.get_running_loop().create_future()
-    async with rest_of_the_host(key, told) as port:
-        beside = {"127.0.0.1:8080": f"127.0.0.1:{port}"}
-        site = "docv2-beside-open-webui.conf"
-        async with behind("nginx", tmp_path, endpoint, site=site, changes=beside) as server:
-            key.append(server.key)
-            async with browser(tmp_path, f"https://{HOST}:{server.proxy.port}/") as process:
-                ended = asyncio.ensure_future(process.wait())
-                await asyncio.wait([told, ended], timeout=60, return_when=asyncio.FIRST_COMPLETED)
-                if not told.done():
-                    pytest.fail((tmp_path / "browser.log").read_text(), pytrace=False)
-            log = server.proxy.log.read_text()
+    async with (
+        beside(rest_of_the_host(key, told)) as changes,
+        behind("nginx", tmp_path, endpoint, site="docv2-beside-open-webui.conf", changes=changes) as server,
+    ):
+        key.append(server.key)
+        async with browser(chromium, tmp_path, f"https://{HOST}:{server.proxy.port}/") as process:
+            ended = asyncio.ensure_future(process.wait())
+            await asyncio.wait([told, ended], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            if not told.done():
+                pytest.fail((tmp_path / "browser.log").read_text(), pytrace=False)
+        log = server.proxy.log.read_text()
     said = await told
     assert "error" not in said, said
     assert said.pop("states")[-1] == "completed"

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.deploy.proxy import KINDS, MEBIBYTE, Behind, Kind, behind, configured
+from tests.deploy.proxy import KINDS, MEBIBYTE, Behind, Kind, behind, beside, configured
 from tests.e2e.server import DEADLINE
 from tests.endpoint import ScriptedEndpoint, answer, hang
 from tests.waiting import until
@@ -95,10 +95,10 @@ class Upload:
         return await self.answer()
 
     async def answer(self) -> tuple[int, Any]:
-        self.head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = re.search(r"content-length: (\d+)", self.head)
-        assert length, self.head
-        return int(self.head.split()[1]), json.loads(await self.reader.readexactly(int(length[1])))
+        self.answered = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = re.search(r"content-length: (\d+)", self.answered)
+        assert length, self.answered
+        return int(self.answered.split()[1]), json.loads(await self.reader.readexactly(int(length[1])))
 
 
 def shaped(body: Any) -> bool:
@@ -245,7 +245,7 @@ async def test_an_upload_refused_halfway_tells_that_its_connection_ends(server: 
     async with Upload(server, 10_000) as upload:
         status, _ = await upload.answer()
         assert status == 502
-        assert "connection: close" in upload.head
+        assert "connection: close" in upload.answered
 
 
 async def test_a_docv2_that_hangs_is_told_in_its_own_words(
@@ -394,11 +394,10 @@ async def test_open_webui_has_the_rest_of_the_host(tmp_path: Path, kind: Kind, e
 
     application = web.Application(client_max_size=200 * MEBIBYTE)
     application.router.add_route("*", "/{path:.*}", page)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    beside = {"127.0.0.1:8080": f"127.0.0.1:{runner.addresses[0][1]}"}
-    async with behind(kind, tmp_path, endpoint, site="docv2-beside-open-webui.conf", changes=beside) as server:
+    async with (
+        beside(application) as changes,
+        behind(kind, tmp_path, endpoint, site="docv2-beside-open-webui.conf", changes=changes) as server,
+    ):
         assert server._session
         for path in ("/", "/admin", "/metrics", "/api/v1/models", "/ws/socket.io"):
             assert (await server.request("GET", path))[1]["path"] == path
@@ -414,4 +413,3 @@ async def test_open_webui_has_the_rest_of_the_host(tmp_path: Path, kind: Kind, e
         assert status in (502, 503)
         assert shaped(body)
         assert (await server.request("GET", "/"))[0] == 200
-    await runner.cleanup()
